@@ -1,0 +1,412 @@
+package anysock
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/anysock/anysock/internal/sys"
+)
+
+// A Conn is a connected stream socket of any transport. It is a net.Conn
+// whose ending is known: see End.
+//
+// All methods may be called from several goroutines. Reads take turns in the
+// order they were called, and so do writes; one Write is never mixed with
+// another. A call past its deadline, or whose context is cancelled, returns
+// with the count of bytes it moved and leaves the connection usable. Close
+// and Abort wake every caller.
+type Conn struct {
+	id      uint64
+	network string
+	s       stream
+	caps    Caps
+	opts    Options // with defaults
+	group   *Group
+	trace   Trace
+	opened  time.Time
+
+	// flags are the facts that the reading and writing paths look at.
+	flags   atomic.Uint32
+	waiting atomic.Int32 // callers in Wait
+
+	// read side: what it guards belongs to whoever has the turn
+	rd       direction
+	unread   []byte       // received, not yet read: by setUnread only
+	kept     atomic.Int64 // its length, for those without the turn
+	received atomic.Int64
+
+	// write side
+	wr   direction
+	sent atomic.Int64
+
+	mu       sync.Mutex // guards what follows
+	by       Side       // who ended first
+	failure  *Error     // the error that every later call reports
+	failHow  How
+	wroteEnd time.Time
+	readEnd  time.Time
+	drained  int64
+	end      End
+	done     chan struct{}
+	release  func() // gives back a Listener's place, once
+	watched  *lostWatch
+}
+
+var (
+	_ net.Conn      = (*Conn)(nil)
+	_ io.ReaderFrom = (*Conn)(nil)
+	_ io.WriterTo   = (*Conn)(nil)
+	_ syscall.Conn  = (*Conn)(nil)
+)
+
+// The flags.
+const (
+	flagReadEnded     = 1 << iota // the peer's end was read
+	flagWriteEnded                // our end was sent, or is being sent
+	flagFailed                    // failure is set
+	flagDisconnecting             // Disconnect or Close is at work
+	flagClosing                   // Close, Abort or a finished Disconnect: callers are turned away
+	flagReleased                  // the carrier is closed
+	flagTurnedAway                // Disconnect lost patience with callers at work
+	flagReadClosed                // CloseRead: our readers are turned away
+)
+
+// flagGone turns callers away.
+const flagGone = flagClosing | flagTurnedAway
+
+// newConn takes over s.
+func newConn(id uint64, network string, s stream, caps Caps, opts Options, group *Group, trace Trace) *Conn {
+	if id == 0 {
+		id = nextSocket()
+	}
+	if group == nil {
+		group = &defaultGroup
+	}
+	c := &Conn{
+		id: id, network: network, s: s, caps: caps, opts: opts.withDefaults(),
+		group: group, trace: trace, opened: time.Now(), done: make(chan struct{}),
+	}
+	c.rd.apply = s.SetReadDeadline
+	c.wr.apply = s.SetWriteDeadline
+	c.watchForLoss()
+	return c
+}
+
+// Wrap gives a connection of any make the lifecycle of a Conn, and takes it
+// over: use nc no more. A *net.TCPConn or *net.UnixConn gets everything that
+// tcp and unix have. For others, what Wrap can do follows from the optional
+// methods nc has: CloseWrite, CloseRead, Abort, Unacked, WaitAcked, Unread,
+// Caps; the calls that need a missing one return an error that matches
+// errors.ErrUnsupported, and Disconnect and Close report no acknowledgement.
+// Wrap of a *Conn is that Conn.
+func Wrap(nc net.Conn, opts Options) *Conn {
+	if c, ok := nc.(*Conn); ok {
+		return c
+	}
+	s := asStream(nc)
+	network := "wrapped"
+	if a := nc.LocalAddr(); a != nil {
+		network = a.Network()
+	}
+	return newConn(0, network, s, capsOf(s), opts, nil, nil)
+}
+
+func capsOf(s stream) Caps {
+	switch s := s.(type) {
+	case *kernelStream:
+		return kernelCaps(s.Family())
+	case foreignStream:
+		return s.caps()
+	case interface{ Caps() Caps }:
+		return s.Caps()
+	}
+	return 0
+}
+
+// ID is the socket's number in this process, as in Event.Socket.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Caps is what this connection can do.
+func (c *Conn) Caps() Caps { return c.caps }
+
+// LocalAddr is our address; it stays known after Close.
+func (c *Conn) LocalAddr() net.Addr { return c.s.LocalAddr() }
+
+// RemoteAddr is the peer's address; it stays known after Close.
+func (c *Conn) RemoteAddr() net.Addr { return c.s.RemoteAddr() }
+
+// Sent is how many bytes Write has accepted so far.
+func (c *Conn) Sent() int64 { return c.sent.Load() }
+
+// Received is how many bytes were received so far: handed to a reader, kept
+// for the next one, or drained.
+func (c *Conn) Received() int64 { return c.received.Load() }
+
+// State is where the connection is in its life.
+func (c *Conn) State() State {
+	f := c.flags.Load()
+	switch {
+	case f&flagReleased != 0:
+		return StateClosed
+	case f&flagDisconnecting != 0:
+		return StateDisconnecting
+	case f&flagWriteEnded != 0:
+		return StateWriteEnded
+	case f&flagReadEnded != 0:
+		return StateReadEnded
+	}
+	return StateConnected
+}
+
+// Done is closed when the ending is known.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// End is the ending, set exactly once; before that its How is NotEnded.
+func (c *Conn) End() End {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end
+}
+
+// SyscallConn gives access to the descriptor, for options this package lacks.
+// It says ErrUnsupported where there is none. Reading or writing through it
+// goes past the counts and the ending.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if k, ok := c.s.(*kernelStream); ok {
+		if rc := k.SyscallConn(); rc != nil {
+			return rc, nil
+		}
+	}
+	if sc, ok := c.s.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	if f, ok := c.s.(foreignStream); ok {
+		if sc, ok := f.Conn.(syscall.Conn); ok {
+			return sc.SyscallConn()
+		}
+	}
+	return nil, unsupported("syscallconn", c.peerName(), "no descriptor")
+}
+
+// kernel is the kernel socket under c, or nil.
+func (c *Conn) kernel() *sys.FD {
+	if k, ok := c.s.(*kernelStream); ok {
+		return k.FD
+	}
+	return nil
+}
+
+// SetDeadline sets the read and the write deadline.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline is the instant after which reads return an error that
+// matches os.ErrDeadlineExceeded, pending ones included; zero is none.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadline(&c.rd, t) }
+
+// SetWriteDeadline is the same for writes. A Write that had sent a part
+// returns its count.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.wr, t) }
+
+func (c *Conn) setDeadline(d *direction, t time.Time) error {
+	ok, err := d.setDeadline(t)
+	if !ok && c.is(flagClosing) {
+		return closedError("set deadline", c.peerName())
+	}
+	if err != nil {
+		return c.opError("set deadline", err)
+	}
+	return nil
+}
+
+// peerName is the peer for messages.
+func (c *Conn) peerName() string {
+	if a := c.s.RemoteAddr(); a != nil && a.String() != "" {
+		return a.Network() + ":" + a.String()
+	}
+	if a := c.s.LocalAddr(); a != nil {
+		return a.Network() + ":" + a.String()
+	}
+	return c.network
+}
+
+// opError wraps err for a call on this connection.
+func (c *Conn) opError(op string, err error) *Error { return opError(op, c.peerName(), err) }
+
+func (c *Conn) set(f uint32)     { c.flags.Or(f) }
+func (c *Conn) is(f uint32) bool { return c.flags.Load()&f != 0 }
+
+// emit reports a step; Socket, addresses and State are filled in.
+func (c *Conn) emit(ev Event) {
+	if c.trace == nil {
+		return
+	}
+	ev.Socket, ev.Network, ev.State = c.id, c.network, c.State()
+	if ev.Op == OpEnd {
+		ev.State = StateClosed
+	}
+	if ev.Time.IsZero() {
+		ev.Time = time.Now()
+	}
+	if a := c.s.LocalAddr(); a != nil {
+		ev.Local = a.String()
+	}
+	if a := c.s.RemoteAddr(); a != nil {
+		ev.Peer = a.String()
+	}
+	c.trace(ev)
+}
+
+// step reports a step that began at start, if anybody listens.
+func (c *Conn) step(op string, start time.Time, n int64, err error) {
+	if c.trace != nil {
+		c.emit(Event{Time: start, Duration: time.Since(start), Op: op, Bytes: n, Err: err})
+	}
+}
+
+// now is the time if a trace wants it.
+func (c *Conn) now() time.Time {
+	if c.trace == nil {
+		return time.Time{}
+	}
+	return time.Now()
+}
+
+// callError is the error of a read or write that the carrier failed: it
+// decides between the caller's deadline, the caller's context, our own
+// closing, and an ending of the connection, which it records.
+func (c *Conn) callError(ctx context.Context, op string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// Four parties use the deadline to wake a call.
+		switch {
+		case c.is(flagFailed):
+			return c.failed(op)
+		case c.is(flagGone):
+			return closedError(op, c.peerName())
+		case op == OpRead && c.is(flagReadClosed):
+			return &Error{Op: op, Addr: c.peerName(), Kind: KindClosed, Err: errReadClosed}
+		case ctx != nil && ctx.Err() != nil:
+			return c.opError(op, ctx.Err())
+		}
+		return c.opError(op, os.ErrDeadlineExceeded)
+	case c.is(flagClosing):
+		return closedError(op, c.peerName())
+	}
+	return c.fail(op, err)
+}
+
+// fail records err as what ended the connection, once, and returns the error
+// to report. What a carrier says in other words than an errno is a cut.
+func (c *Conn) fail(op string, err error) error {
+	e := c.opError(op, err)
+	how := Truncated
+	switch e.Kind {
+	case KindReset:
+		how = AbortedByPeer
+	case KindLost, KindUnreachable:
+		how = Lost
+	case KindTimeout, KindCanceled, KindLimit, KindUnsupported, KindClosed, KindState:
+		return e // not an ending
+	case KindTruncated:
+	default:
+		e.Kind = KindTruncated
+	}
+	c.mu.Lock()
+	if c.failure == nil {
+		c.failure, c.failHow = e, how
+		if c.by == Nobody && how == AbortedByPeer {
+			c.by = Peer
+		}
+	}
+	c.mu.Unlock()
+	c.set(flagFailed)
+	return e
+}
+
+// failed is the recorded error, said of this call.
+func (c *Conn) failed(op string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := *c.failure
+	e.Op = op
+	return &e
+}
+
+// finish records the ending, once. It reports false if there was one.
+func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) bool {
+	c.mu.Lock()
+	if c.end.How != NotEnded {
+		c.mu.Unlock()
+		return false
+	}
+	if c.by != Nobody {
+		by = c.by
+	}
+	c.end = End{
+		How: how, By: by, AckedBy: ackedBy, Unacked: unacked, Drained: c.drained,
+		Sent: c.sent.Load(), Received: c.received.Load(),
+		Local: c.s.LocalAddr(), Peer: c.s.RemoteAddr(),
+		Opened: c.opened, WriteEnded: c.wroteEnd, ReadEnded: c.readEnd, Ended: time.Now(),
+		Err: err,
+	}
+	end := c.end
+	c.mu.Unlock()
+	c.unwatchForLoss()
+	if c.trace != nil {
+		c.emit(Event{Time: end.Ended, Op: OpEnd, End: &end})
+	}
+	close(c.done)
+	return true
+}
+
+// finishFailed makes the recorded failure the ending.
+func (c *Conn) finishFailed() {
+	c.mu.Lock()
+	e, how := c.failure, c.failHow
+	c.mu.Unlock()
+	c.finish(how, Nobody, AckedNone, c.unackedBytes(), e)
+}
+
+// unackedBytes is what the peer has not acknowledged of our bytes, 0 where
+// that cannot be known. Our end counts one in the kernel's figure.
+func (c *Conn) unackedBytes() int64 {
+	n, err := c.s.Unacked()
+	if err != nil || n == 0 {
+		return 0
+	}
+	if c.is(flagWriteEnded) {
+		n--
+	}
+	return int64(n)
+}
+
+// free closes the carrier, once, and gives back the place in the Listener.
+func (c *Conn) free(abort bool) error {
+	c.mu.Lock()
+	if c.is(flagReleased) {
+		c.mu.Unlock()
+		return nil
+	}
+	c.set(flagReleased | flagClosing)
+	release := c.release
+	c.mu.Unlock()
+	var err error
+	if abort {
+		err = c.s.Abort()
+	} else {
+		err = c.s.Close()
+	}
+	if release != nil {
+		release()
+	}
+	return err
+}

@@ -1,0 +1,140 @@
+package anysock
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"os"
+)
+
+// maxHandshakes bounds the handshakes in flight of one listener; further
+// connections wait in the backlog.
+const maxHandshakes = 1024
+
+// A handshaker is the acceptor of a layered address: it accepts from the base
+// and performs the layers' handshakes aside, so that a slow or silent client
+// holds up nobody. Each handshake is bounded by DefaultHandshake; one that
+// fails ends its connection only, with an abort.
+type handshaker struct {
+	base *Listener
+	lc   *ListenConfig
+	p    plannedHop
+
+	ctx    context.Context // ended by Close
+	cancel context.CancelFunc
+	slots  chan struct{}
+	ready  chan stream
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	err      error         // accepting from the base failed for good
+	deadline time.Time     // of accept
+	moved    chan struct{} // closed when the deadline was changed
+}
+
+func newHandshaker(base *Listener, lc *ListenConfig, p plannedHop) *handshaker {
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &handshaker{base: base, lc: lc, p: p, ctx: ctx, cancel: cancel,
+		slots: make(chan struct{}, maxHandshakes), ready: make(chan stream), moved: make(chan struct{})}
+	h.wg.Add(1)
+	go h.run()
+	return h
+}
+
+// run accepts until Close; Close waits for it and for every handshake.
+func (h *handshaker) run() {
+	defer h.wg.Done()
+	for {
+		select {
+		case h.slots <- struct{}{}:
+		case <-h.ctx.Done():
+			return
+		}
+		c, err := h.base.AcceptContext(h.ctx)
+		if err != nil {
+			h.mu.Lock()
+			h.err = err
+			h.mu.Unlock()
+			h.cancel()
+			return
+		}
+		h.wg.Add(1)
+		go h.handshake(c)
+	}
+}
+
+func (h *handshaker) handshake(c *Conn) {
+	defer h.wg.Done()
+	defer func() { <-h.slots }()
+	ctx, cancel := context.WithTimeout(h.ctx, DefaultHandshake)
+	defer cancel()
+	var top stream
+	for i := len(h.p.transports) - 2; i >= 0; i-- {
+		t, start := h.p.transports[i], time.Now()
+		nc, err := t.Server(ctx, c, h.p.targets[i])
+		if h.lc.Trace != nil {
+			c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
+		}
+		if err != nil {
+			c.Abort()
+			return
+		}
+		top = asStream(nc)
+		if i > 0 {
+			c = newConn(0, t.Scheme, top, h.p.targets[i].Caps, h.lc.Options, h.lc.Group, h.lc.Trace)
+		}
+	}
+	select {
+	case h.ready <- top:
+	case <-h.ctx.Done():
+		top.Abort()
+	}
+}
+
+func (h *handshaker) accept() (stream, error) {
+	for {
+		h.mu.Lock()
+		deadline, moved := h.deadline, h.moved
+		h.mu.Unlock()
+		var expired <-chan time.Time
+		if !deadline.IsZero() {
+			t := time.NewTimer(time.Until(deadline))
+			defer t.Stop()
+			expired = t.C
+		}
+		select {
+		case s := <-h.ready:
+			return s, nil
+		case <-h.ctx.Done():
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if h.err != nil {
+				return nil, h.err
+			}
+			return nil, net.ErrClosed
+		case <-expired:
+			return nil, os.ErrDeadlineExceeded
+		case <-moved:
+		}
+	}
+}
+
+func (h *handshaker) SetDeadline(t time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deadline = t
+	close(h.moved)
+	h.moved = make(chan struct{})
+	return nil
+}
+
+func (h *handshaker) Addr() net.Addr { return h.base.Addr() }
+
+func (h *handshaker) Close() error {
+	h.cancel()
+	err := h.base.Close()
+	h.wg.Wait()
+	return err
+}

@@ -1,0 +1,123 @@
+//go:build linux && !anysock_portable
+
+package sys
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unacked is the number of our bytes, and one more for our end if it was
+// sent, that the peer's kernel has not acknowledged (SIOCOUTQ, tcp(7),
+// docs/notes/outq). Unix sockets have no acknowledgement: ErrUnsupported.
+func (fd *FD) Unacked() (int, error) {
+	if fd.family == Unix {
+		return 0, errors.ErrUnsupported
+	}
+	var n int
+	err := fd.control(func(d int) error {
+		var err error
+		n, err = unacked(d)
+		return err
+	})
+	return n, err
+}
+
+func unacked(d int) (int, error) {
+	if err := check(CallUnacked, d); err != nil {
+		return 0, err
+	}
+	return unix.IoctlGetInt(d, unix.SIOCOUTQ)
+}
+
+// WaitAcked waits until everything we sent is acknowledged. Call it after
+// CloseWrite: the acknowledgement of data raises no event, that of our end
+// does (docs/notes/ack-events). It returns the connection's error if that
+// dies first, and os.ErrDeadlineExceeded at the write deadline.
+func (fd *FD) WaitAcked() error {
+	if fd.family == Unix {
+		return errors.ErrUnsupported
+	}
+	var werr error
+	err := fd.rc.Write(func(d uintptr) bool {
+		n, err := unacked(int(d))
+		switch {
+		case err == unix.EINTR:
+			return false
+		case err != nil:
+			werr = err
+			return true
+		case n == 0:
+			return true
+		}
+		// A connection that died with bytes owed never acknowledges them.
+		if info, err := unix.GetsockoptTCPInfo(int(d), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == tcpClose {
+			if werr = takeError(int(d)); werr == nil {
+				werr = unix.ECONNRESET
+			}
+			return true
+		}
+		return false
+	})
+	if err != nil {
+		return fd.fileError(err)
+	}
+	return werr
+}
+
+const tcpClose = 7 // TCP_CLOSE, include/net/tcp_states.h
+
+// TakeError reads and thereby consumes the socket's pending error
+// (SO_ERROR). It is for the very last moment before Close: anywhere else the
+// error belongs to the read or write that will report it.
+func (fd *FD) TakeError() error { return fd.control(takeError) }
+
+func takeError(d int) error {
+	v, err := unix.GetsockoptInt(d, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if v != 0 {
+		return unix.Errno(v)
+	}
+	return nil
+}
+
+// Liveness is what the kernel knows about the peer's silence (TCP_INFO).
+type Liveness struct {
+	Owed       int           // bytes not acknowledged, our end included
+	Unanswered bool          // retransmissions or window probes are out without an answer
+	LastHeard  time.Duration // age of the last acknowledgement from the peer
+}
+
+// Liveness asks for it; ErrUnsupported on anything but TCP. A peer that keeps
+// its window closed answers the probes, so Unanswered returns to false and
+// the age may still grow up to the probe interval (docs/notes/zero-window).
+func (fd *FD) Liveness() (Liveness, error) {
+	if fd.family == Unix {
+		return Liveness{}, errors.ErrUnsupported
+	}
+	var l Liveness
+	err := fd.control(func(d int) error {
+		n, err := unacked(d)
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := check(CallInfo, d); err != nil {
+			return err
+		}
+		info, err := unix.GetsockoptTCPInfo(d, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return err
+		}
+		l = Liveness{
+			Owed:       n,
+			Unanswered: info.Retransmits > 0 || info.Probes > 0,
+			LastHeard:  time.Duration(info.Last_ack_recv) * time.Millisecond,
+		}
+		return nil
+	})
+	return l, err
+}

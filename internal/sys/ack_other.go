@@ -1,0 +1,27 @@
+//go:build !linux || anysock_portable
+
+package sys
+
+import (
+	"errors"
+	"time"
+)
+
+// Unacked needs SIOCOUTQ with Linux's meaning: ErrUnsupported here.
+func (fd *FD) Unacked() (int, error) { return 0, errors.ErrUnsupported }
+
+// WaitAcked needs Unacked: ErrUnsupported here.
+func (fd *FD) WaitAcked() error { return errors.ErrUnsupported }
+
+// TakeError is a Linux refinement; here there is never an error to take.
+func (fd *FD) TakeError() error { return nil }
+
+// Liveness is what the kernel knows about the peer's silence.
+type Liveness struct {
+	Owed       int
+	Unanswered bool
+	LastHeard  time.Duration
+}
+
+// Liveness needs TCP_INFO: ErrUnsupported here.
+func (fd *FD) Liveness() (Liveness, error) { return Liveness{}, errors.ErrUnsupported }

@@ -1,0 +1,36 @@
+//go:build linux && !anysock_portable
+
+package sys
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+func openSocket(domain int) (int, error) {
+	return unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+}
+
+func accept(l int) (int, unix.Sockaddr, error) {
+	return unix.Accept4(l, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+}
+
+func platformOption(o Option) (level, name int, ok bool) {
+	switch o {
+	case BindNoPort:
+		return unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, true
+	case KeepIdle:
+		return unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, true
+	case KeepInterval:
+		return unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, true
+	case KeepCount:
+		return unix.IPPROTO_TCP, unix.TCP_KEEPCNT, true
+	}
+	return 0, 0, false
+}
+
+// bindToInterface is SO_BINDTODEVICE (socket(7)).
+func bindToInterface(n int, _ Family, name string) error {
+	return unix.BindToDevice(n, name)
+}
+
+func unread(n int) (int, error) { return unix.IoctlGetInt(n, unix.SIOCINQ) }

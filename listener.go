@@ -1,0 +1,447 @@
+package anysock
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/anysock/anysock/internal/sys"
+)
+
+// An acceptor is what a Listener drives: a listening socket of some
+// transport.
+type acceptor interface {
+	accept() (stream, error)
+	SetDeadline(time.Time) error
+	Close() error
+	Addr() net.Addr
+}
+
+// A Listener accepts connections. It is a net.Listener. Calls to accept take
+// turns; every method may be called from several goroutines.
+type Listener struct {
+	id      uint64
+	network string
+	a       acceptor
+	caps    Caps
+	opts    Options
+	group   *Group
+	trace   Trace
+
+	rd     direction
+	slots  chan struct{} // one element per open connection; nil is no limit
+	closed chan struct{}
+	once   sync.Once
+
+	exhausted atomic.Int64 // accept calls that failed for want of descriptors or memory
+	shed      atomic.Int64 // clients reset for that reason
+}
+
+var (
+	_ net.Listener     = (*Listener)(nil)
+	_ DeadlineListener = (*Listener)(nil)
+	_ syscall.Conn     = (*Listener)(nil)
+	_ Source           = (*Listener)(nil)
+)
+
+func newListener(id uint64, network string, a acceptor, caps Caps, opts Options, group *Group, trace Trace) *Listener {
+	if id == 0 {
+		id = nextSocket()
+	}
+	l := &Listener{id: id, network: network, a: a, caps: caps, opts: opts, group: group, trace: trace, closed: make(chan struct{})}
+	l.rd.apply = a.SetDeadline
+	return l
+}
+
+// ID is the socket's number in this process, as in Event.Socket.
+func (l *Listener) ID() uint64 { return l.id }
+
+// Addr is the bound address.
+func (l *Listener) Addr() net.Addr { return l.a.Addr() }
+
+// Network is the transport's name: "tcp", "unix", "mem".
+func (l *Listener) Network() string { return l.network }
+
+// Caps is what accepted connections can do.
+func (l *Listener) Caps() Caps { return l.caps }
+
+func (l *Listener) name() string { return l.network + ":" + l.a.Addr().String() }
+
+// SetDeadline is the instant after which accepting returns an error that
+// matches os.ErrDeadlineExceeded; zero is none.
+func (l *Listener) SetDeadline(t time.Time) error {
+	if ok, err := l.rd.setDeadline(t); !ok {
+		return closedError("set deadline", l.name())
+	} else if err != nil {
+		return opError("set deadline", l.name(), err)
+	}
+	return nil
+}
+
+// Accept waits for a connection: see AcceptContext.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.AcceptContext(context.Background())
+	if err != nil {
+		return nil, err // not a nil *Conn in a net.Conn
+	}
+	return c, nil
+}
+
+// AcceptContext waits for a connection (accept(2)), and while MaxConns are
+// open, for one of them to be closed. A connection that died in the queue
+// (ECONNABORTED and the network errors of accept(2)) is skipped. When the
+// process or the system is out of descriptors or memory it pauses, from
+// DefaultAcceptBackoff to MaxAcceptBackoff, and tries again: the listener
+// stays alive. After DefaultShedAfter of that a waiting client is reset with a
+// descriptor kept in reserve, so that it learns of it.
+//
+// The error matches ctx's, os.ErrDeadlineExceeded or net.ErrClosed; the
+// listener is still usable after the first two.
+func (l *Listener) AcceptContext(ctx context.Context) (*Conn, error) {
+	start := time.Now()
+	c, err := l.acceptTurn(ctx)
+	if l.trace != nil {
+		ev := Event{Time: start, Duration: time.Since(start), Op: OpAccept, Socket: l.id, Network: l.network, Local: l.a.Addr().String(), State: StateListening, Err: err}
+		if c != nil {
+			ev.Socket, ev.State = c.id, StateConnected
+			ev.Local, ev.Peer = c.LocalAddr().String(), c.RemoteAddr().String()
+		}
+		l.trace(ev)
+	}
+	return c, err
+}
+
+func (l *Listener) acceptTurn(ctx context.Context) (*Conn, error) {
+	if err := l.rd.lock(ctx); err != nil {
+		return nil, opError(OpAccept, l.name(), err)
+	}
+	defer l.rd.unlock()
+	if err := l.takeSlot(ctx); err != nil {
+		return nil, err
+	}
+	w, err := l.rd.begin(ctx)
+	if err != nil {
+		l.giveSlot()
+		return nil, opError(OpAccept, l.name(), err)
+	}
+	s, err := l.acceptStream(ctx)
+	l.rd.end(w)
+	if err != nil {
+		l.giveSlot()
+		return nil, l.acceptError(ctx, err)
+	}
+	c := newConn(0, l.network, s, l.caps, l.opts, l.group, l.trace)
+	if l.slots != nil {
+		c.mu.Lock()
+		c.release = l.giveSlot
+		c.mu.Unlock()
+	}
+	return c, nil
+}
+
+// takeSlot waits while MaxConns are open.
+func (l *Listener) takeSlot(ctx context.Context) error {
+	if l.slots == nil {
+		return nil
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	var deadline <-chan time.Time
+	if t := l.rd.userDeadline(); !t.IsZero() {
+		tm := time.NewTimer(time.Until(t))
+		defer tm.Stop()
+		deadline = tm.C
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return opError(OpAccept, l.name(), ctx.Err())
+	case <-deadline:
+		return opError(OpAccept, l.name(), os.ErrDeadlineExceeded)
+	case <-l.closed:
+		return closedError(OpAccept, l.name())
+	}
+}
+
+func (l *Listener) giveSlot() {
+	if l.slots != nil {
+		<-l.slots
+	}
+}
+
+func (l *Listener) acceptError(ctx context.Context, err error) error {
+	select {
+	case <-l.closed:
+		return closedError(OpAccept, l.name())
+	default:
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return opError(OpAccept, l.name(), err)
+}
+
+// acceptStream accepts, whatever passing trouble there is.
+func (l *Listener) acceptStream(ctx context.Context) (stream, error) {
+	var delay time.Duration
+	var since time.Time
+	for {
+		s, err := l.a.accept()
+		if err == nil {
+			return s, nil
+		}
+		switch sys.ClassOf(err) {
+		case sys.Aborted, sys.Unreachable, sys.Denied, sys.Unsupported:
+			// Of one connection, not of the listener (accept(2)).
+			continue
+		case sys.Exhausted:
+		default:
+			if isOneConnections(err) {
+				continue
+			}
+			return nil, err
+		}
+		l.exhausted.Add(1)
+		if since.IsZero() {
+			since = time.Now()
+		}
+		delay = min(max(2*delay, DefaultAcceptBackoff), MaxAcceptBackoff)
+		if l.trace != nil {
+			l.trace(Event{Time: time.Now(), Op: OpAccept, Socket: l.id, Network: l.network, Local: l.a.Addr().String(), State: StateListening, Detail: "pause " + delay.String(), Err: opError(OpAccept, l.name(), err)})
+		}
+		if err := l.pause(ctx, delay); err != nil {
+			return nil, err
+		}
+		if sh, ok := l.a.(interface{ shed() bool }); ok && time.Since(since) >= DefaultShedAfter && sh.shed() {
+			l.shed.Add(1)
+		}
+	}
+}
+
+// isOneConnections knows the errors of accept(2) that Linux passes on from
+// the new connection.
+func isOneConnections(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EPROTO, syscall.ENOPROTOOPT} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause waits for d, ctx, the deadline or Close.
+func (l *Listener) pause(ctx context.Context, d time.Duration) error {
+	deadline := l.rd.userDeadline()
+	if !deadline.IsZero() {
+		d = min(d, time.Until(deadline))
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.closed:
+		return net.ErrClosed
+	case <-t.C:
+	}
+	if !deadline.IsZero() && !time.Now().Before(deadline) {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// Exhausted is how often accepting failed for want of descriptors or memory,
+// and how many waiting clients were reset because that lasted.
+func (l *Listener) Exhausted() (failures, shed int64) { return l.exhausted.Load(), l.shed.Load() }
+
+// Conns iterates over accepted connections until ctx is done or the listener
+// is closed, which end it without an error, or accepting fails for good, which
+// is its last pair.
+func (l *Listener) Conns(ctx context.Context) iter.Seq2[*Conn, error] {
+	return func(yield func(*Conn, error) bool) {
+		for {
+			c, err := l.AcceptContext(ctx)
+			if err != nil {
+				if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+					yield(nil, err)
+				}
+				return
+			}
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Close closes the listener and wakes those who accept. The kernel resets the
+// connections that wait in its queue (docs/notes/close-listener): Drain first
+// if they matter. A second Close does nothing.
+func (l *Listener) Close() error {
+	var err error
+	l.once.Do(func() {
+		close(l.closed)
+		l.rd.take()
+		err = l.a.Close()
+		if l.trace != nil {
+			l.trace(Event{Time: time.Now(), Op: OpClose, Socket: l.id, Network: l.network, Local: l.a.Addr().String(), State: StateClosed, Err: err})
+		}
+	})
+	if err != nil {
+		return opError(OpClose, l.name(), err)
+	}
+	return nil
+}
+
+// maxDrain bounds what Drain accepts: more cannot wait in a queue.
+const maxDrain = 1 << 16
+
+// Drain stops accepting without resetting anybody who waits: it lets the queue
+// admit no more, accepts what is in it, closes the listener, and returns the
+// connections. Those who accept are turned away with net.ErrClosed. A limit of
+// open connections does not count here.
+func (l *Listener) Drain() ([]*Conn, error) {
+	l.rd.take()
+	l.rd.lock(nil)
+	var conns []*Conn
+	var err error
+	select {
+	case <-l.closed:
+		l.rd.unlock()
+		return nil, nil
+	default:
+	}
+	if sh, ok := l.a.(interface{ shrink() }); ok {
+		sh.shrink()
+	}
+	// A deadline in the near future takes what is there and waits for no more.
+	l.rd.lend(time.Now().Add(drainGrace))
+	for len(conns) < maxDrain {
+		var s stream
+		if s, err = l.a.accept(); err != nil {
+			if isOneConnections(err) || sys.ClassOf(err) == sys.Aborted {
+				continue
+			}
+			break
+		}
+		conns = append(conns, newConn(0, l.network, s, l.caps, l.opts, l.group, l.trace))
+	}
+	l.rd.unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	if err != nil {
+		err = opError(OpAccept, l.name(), err)
+	}
+	return conns, errors.Join(err, l.Close())
+}
+
+// drainGrace is how long Drain looks at an empty queue.
+const drainGrace = 20 * time.Millisecond
+
+// SyscallConn gives access to the descriptor; ErrUnsupported where there is
+// none.
+func (l *Listener) SyscallConn() (syscall.RawConn, error) {
+	if fd := l.kernel(); fd != nil {
+		if rc := fd.SyscallConn(); rc != nil {
+			return rc, nil
+		}
+	}
+	return nil, unsupported("syscallconn", l.name(), "no descriptor")
+}
+
+func (l *Listener) kernel() *sys.FD {
+	if k, ok := l.a.(*kernelAcceptor); ok {
+		return k.fd
+	}
+	return nil
+}
+
+func (l *Listener) buffered() bool { return false }
+
+// A kernelAcceptor is a listening kernel socket: tcp and unix.
+type kernelAcceptor struct {
+	fd      *sys.FD
+	opts    Options
+	path    *unixPath
+	reserve io.Closer // a descriptor given up to shed a client
+}
+
+func (k *kernelAcceptor) accept() (stream, error) {
+	fd, err := k.fd.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if !optionsInherited {
+		if err := k.opts.apply(fd.Family(), fd.SetInt); err != nil {
+			fd.Close()
+			return nil, err
+		}
+	}
+	return newKernelStream(fd), nil
+}
+
+func (k *kernelAcceptor) SetDeadline(t time.Time) error { return k.fd.SetReadDeadline(t) }
+
+func (k *kernelAcceptor) Addr() net.Addr { return k.fd.LocalAddr().Net() }
+
+func (k *kernelAcceptor) Close() error {
+	k.path.remove()
+	if k.reserve != nil {
+		k.reserve.Close()
+	}
+	return k.fd.Close()
+}
+
+// shrink lets the queue admit no more; what is in it stays (docs/notes/backlog).
+func (k *kernelAcceptor) shrink() { k.fd.SetBacklog(0) }
+
+// keepReserve opens the descriptor that shed gives up.
+func (k *kernelAcceptor) keepReserve() {
+	if f, err := os.Open(os.DevNull); err == nil {
+		k.reserve = f
+	}
+}
+
+// shed resets one waiting client with the reserve's descriptor.
+func (k *kernelAcceptor) shed() bool {
+	if k.reserve == nil {
+		k.keepReserve()
+		return false
+	}
+	k.reserve.Close()
+	k.reserve = nil
+	defer k.keepReserve()
+	// Only what waits already: the caller is not to be held up here.
+	if r, err := k.fd.Readiness(); err != nil || r&sys.Readable == 0 {
+		return false
+	}
+	fd, err := k.fd.Accept()
+	if err != nil {
+		return false
+	}
+	fd.Abort()
+	return true
+}
+
+// A foreignAcceptor is a transport's net.Listener.
+type foreignAcceptor struct{ DeadlineListener }
+
+func (f foreignAcceptor) accept() (stream, error) {
+	nc, err := f.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return asStream(nc), nil
+}

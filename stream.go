@@ -1,0 +1,152 @@
+package anysock
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/anysock/anysock/internal/sys"
+)
+
+// A stream is what a Conn drives: one connected byte stream of some
+// transport. Close releases it at once. Calls for what the transport lacks
+// return errors.ErrUnsupported; the Caps declared with the stream say which.
+//
+// A transport hands over a net.Conn, and these are the optional methods it
+// may have; the ones it lacks are filled in by foreignStream.
+type stream interface {
+	net.Conn
+	CloseWrite() error     // end our direction
+	CloseRead() error      // ignore theirs
+	Abort() error          // release at once; the peer sees a reset where CapAbort is declared
+	Unacked() (int, error) // bytes not acknowledged, plus one for our end
+	WaitAcked() error      // until Unacked is 0; bounded by the write deadline
+	Unread() (int, error)  // bytes that wait to be read
+	TakeError() error      // the pending error that only closing would discard
+}
+
+// A kernelStream is a connected kernel socket: tcp and unix.
+type kernelStream struct {
+	*sys.FD
+	local, peer net.Addr
+}
+
+var _ stream = (*kernelStream)(nil)
+
+func newKernelStream(fd *sys.FD) *kernelStream {
+	return &kernelStream{FD: fd, local: fd.LocalAddr().Net(), peer: fd.PeerAddr().Net()}
+}
+
+// LocalAddr is a *net.TCPAddr or *net.UnixAddr.
+func (s *kernelStream) LocalAddr() net.Addr { return s.local }
+
+// RemoteAddr is a *net.TCPAddr or *net.UnixAddr.
+func (s *kernelStream) RemoteAddr() net.Addr { return s.peer }
+
+// SetDeadline sets both.
+func (s *kernelStream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// kernelCaps is what a kernel socket of this family can do here.
+func kernelCaps(f sys.Family) Caps {
+	c := CapHalfClose | CapCutDetect | CapDeadline | CapBindSource
+	if f != sys.Unix {
+		c |= CapAbort
+		if acksKnown {
+			c |= CapCloseAck
+		}
+	}
+	return c
+}
+
+// A foreignStream gives a net.Conn of unknown make the methods it lacks.
+type foreignStream struct{ net.Conn }
+
+var _ stream = foreignStream{}
+
+func (s foreignStream) CloseWrite() error {
+	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+func (s foreignStream) CloseRead() error {
+	if c, ok := s.Conn.(interface{ CloseRead() error }); ok {
+		return c.CloseRead()
+	}
+	return errors.ErrUnsupported
+}
+
+func (s foreignStream) Abort() error {
+	if c, ok := s.Conn.(interface{ Abort() error }); ok {
+		return c.Abort()
+	}
+	return errors.Join(s.Conn.Close(), errors.ErrUnsupported)
+}
+
+func (s foreignStream) Unacked() (int, error) {
+	if c, ok := s.Conn.(interface{ Unacked() (int, error) }); ok {
+		return c.Unacked()
+	}
+	return 0, errors.ErrUnsupported
+}
+
+func (s foreignStream) WaitAcked() error {
+	if c, ok := s.Conn.(interface{ WaitAcked() error }); ok {
+		return c.WaitAcked()
+	}
+	return errors.ErrUnsupported
+}
+
+func (s foreignStream) Unread() (int, error) {
+	if c, ok := s.Conn.(interface{ Unread() (int, error) }); ok {
+		return c.Unread()
+	}
+	return 0, errors.ErrUnsupported
+}
+
+func (s foreignStream) TakeError() error {
+	if c, ok := s.Conn.(interface{ TakeError() error }); ok {
+		return c.TakeError()
+	}
+	return nil
+}
+
+// caps finds out what a foreign connection can do from the methods it has. A
+// net.Conn promises deadlines; nothing promises that a cut is an error.
+func (s foreignStream) caps() Caps {
+	if c, ok := s.Conn.(interface{ Caps() Caps }); ok {
+		return c.Caps()
+	}
+	c := CapDeadline
+	if _, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		c |= CapHalfClose
+	}
+	if _, ok := s.Conn.(interface{ Abort() error }); ok {
+		c |= CapAbort
+	}
+	if _, ok := s.Conn.(interface{ WaitAcked() error }); ok {
+		c |= CapCloseAck
+	}
+	return c
+}
+
+// asStream finds the best driver for a transport's net.Conn.
+func asStream(nc net.Conn) stream {
+	if s, ok := nc.(stream); ok {
+		return s
+	}
+	switch c := nc.(type) {
+	case *net.TCPConn:
+		if fd, err := sys.FromConn(c); err == nil {
+			return newKernelStream(fd)
+		}
+	case *net.UnixConn:
+		if fd, err := sys.FromConn(c); err == nil {
+			return newKernelStream(fd)
+		}
+	}
+	return foreignStream{nc}
+}

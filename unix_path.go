@@ -1,0 +1,126 @@
+package anysock
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/anysock/anysock/internal/sys"
+)
+
+// This file makes and removes socket files. A file that another server left
+// behind is replaced only under a lock of its directory and only if nobody
+// answers on it.
+
+// DefaultUnixMode is the mode of a socket file: only its owner may connect.
+const DefaultUnixMode = 0o600
+
+// maxUnixPath is the longest path of a Unix socket: sun_path less its final
+// NUL (unix(7)); 104 with the NUL on the BSDs and macOS.
+const maxUnixPath = 107
+
+func parseUnixPath(path string) (sys.Addr, error) {
+	switch {
+	case path == "" || path == "@":
+		return sys.Addr{}, badAddress(errors.New("a Unix socket needs a path, or @ and a name"))
+	case len(path) > maxUnixPath:
+		return sys.Addr{}, badAddress(fmt.Errorf("a Unix socket's path has at most %d bytes, this one %d: use a shorter directory", maxUnixPath, len(path)))
+	case strings.ContainsRune(path, 0):
+		return sys.Addr{}, badAddress(errors.New("a Unix socket's path has no NUL; an abstract name begins with @"))
+	}
+	return sys.UnixAddr(path), nil
+}
+
+// A unixPath is a socket file of ours; nil is none.
+type unixPath struct {
+	name string
+	info fs.FileInfo
+}
+
+// remove unlinks the file if it is still the one we made.
+func (p *unixPath) remove() {
+	if p == nil {
+		return
+	}
+	if now, err := os.Lstat(p.name); err == nil && os.SameFile(now, p.info) {
+		os.Remove(p.name)
+	}
+}
+
+// bindUnix binds s to path and returns the file it made.
+func bindUnix(s *sys.Socket, path string, mode *uint32) (*unixPath, error) {
+	if path[0] == '@' {
+		return nil, s.Bind(sys.UnixAddr(path))
+	}
+	m := uint32(DefaultUnixMode)
+	if mode != nil {
+		m = *mode
+	}
+	unlock, err := sys.LockDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
+	}
+	if unlock != nil {
+		defer unlock()
+	}
+	// The mode goes on the descriptor first, so that the file is never more
+	// open than asked for (docs/notes/unix-endings).
+	if err := s.SetMode(m); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
+	}
+	err = s.Bind(sys.UnixAddr(path))
+	if sys.ClassOf(err) == sys.InUse {
+		if rerr := removeStale(path); rerr != nil {
+			return nil, rerr
+		}
+		err = s.Bind(sys.UnixAddr(path))
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	p := &unixPath{name: path, info: info}
+	if uint32(info.Mode().Perm()) != m {
+		// The umask took a bit that was asked for.
+		if err := os.Chmod(path, fs.FileMode(m)); err != nil {
+			p.remove()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// removeStale removes the socket at path if nobody answers on it. The error
+// is what stands in the way otherwise.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return &causeError{KindInUse, fmt.Errorf("%s exists and is no socket", path)}
+	}
+	probe, err := sys.Open(sys.Unix)
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
+	fd, err := probe.Connect(sys.UnixAddr(path))
+	switch {
+	case err == nil:
+		fd.Close()
+	case sys.ClassOf(err) == sys.Refused:
+		return os.Remove(path)
+	}
+	// Connected, a full queue (EAGAIN), or no permission to try: alive.
+	return &causeError{KindInUse, fmt.Errorf("another server answers on %s", path)}
+}
