@@ -384,8 +384,17 @@ func TestAddrEditDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"tcp", "tcp", 0}, {"tpc", "tcp", 1}, {"tc", "tcp", 1},
-		{"tccp", "tcp", 1}, {"txp", "tcp", 1}, {"sokcs", "socks5", 2}, {"kitten", "sitting", 3}, {"udp", "tcp", 2},
+		{"", "", 0},
+		{"", "abc", 3},
+		{"abc", "", 3},
+		{"tcp", "tcp", 0},
+		{"tpc", "tcp", 1},
+		{"tc", "tcp", 1},
+		{"tccp", "tcp", 1},
+		{"txp", "tcp", 1},
+		{"sokcs", "socks5", 2},
+		{"kitten", "sitting", 3},
+		{"udp", "tcp", 2},
 	}
 	for _, tt := range tests {
 		if got := addrEditDistance(tt.a, tt.b); got != tt.want {

@@ -294,7 +294,7 @@ func (c *Conn) callError(ctx context.Context, op string, err error) error {
 			return closedError(op, c.peerName())
 		case op == OpRead && c.is(flagReadClosed):
 			return &Error{Op: op, Addr: c.peerName(), Kind: KindClosed, Err: errReadClosed}
-		case ctx != nil && ctx.Err() != nil:
+		case ctx.Err() != nil:
 			return c.opError(op, ctx.Err())
 		}
 		return c.opError(op, os.ErrDeadlineExceeded)

@@ -82,7 +82,7 @@ func (c *Conn) beginDisconnect() bool {
 		}
 		select {
 		case <-c.done:
-			c.free(false)
+			_ = c.free(false)
 			return false
 		default:
 		}
@@ -113,14 +113,26 @@ type outcome struct {
 	err     error
 }
 
+// failed makes the recorded failure the outcome.
+func (o *outcome) failed(c *Conn) {
+	o.err = c.failed(OpDisconnect)
+	o.unacked = c.unackedBytes()
+	c.mu.Lock()
+	o.how = c.failHow
+	c.mu.Unlock()
+}
+
 // settle records the outcome and releases the carrier. What is not complete
 // is closed all the same, not reset: the kernel goes on trying, and the bytes
 // it delivers are right ones.
 func (c *Conn) settle(o *outcome) {
 	c.set(flagClosing)
+	if o.how == Lost {
+		c.liftRetransmitCap()
+	}
 	c.finish(o.how, Us, o.ackedBy, o.unacked, o.err)
 	c.turnAway()
-	c.free(false)
+	_ = c.free(false)
 }
 
 // turnAway wakes everybody who is at work on c or waits for it; the flags say
@@ -143,7 +155,16 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 		err = c.endWrite()
 	}
 	c.wr.unlock()
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) && !c.is(flagFailed) {
+	if errors.Is(err, errors.ErrUnsupported) {
+		// Only closing tells the peer that we have ended, so there is nothing
+		// to wait for.
+		o.how = Delivered
+		if c.is(flagReadEnded) {
+			o.how = Graceful
+		}
+		return nil
+	}
+	if err != nil && !c.is(flagFailed) {
 		return err
 	}
 
@@ -169,10 +190,7 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 		return err
 	}
 	if c.is(flagFailed) {
-		c.mu.Lock()
-		o.how, o.err = c.failHow, c.failure
-		c.mu.Unlock()
-		o.unacked = c.unackedBytes()
+		o.failed(c)
 		return nil
 	}
 	switch {
@@ -248,14 +266,14 @@ func (c *Conn) drain(ctx context.Context, patience time.Duration, o *outcome) (t
 			if c.opts.DrainBytes < 0 || o.drained >= c.opts.DrainBytes {
 				return false, nil // a flood: we have seen enough
 			}
-		case err == io.EOF:
-			return c.readEnded() == io.EOF, nil
+		case errors.Is(err, io.EOF):
+			return errors.Is(c.readEnded(), io.EOF), nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if ctx.Err() == nil && !c.is(flagFailed) && !p.progress() {
 				return false, nil
 			}
 		default:
-			c.fail(OpDisconnect, err)
+			_ = c.fail(OpDisconnect, err)
 			if !c.is(flagFailed) {
 				return false, c.opError(OpDisconnect, err)
 			}
@@ -289,7 +307,7 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 			// A reset that came after the acknowledgement still says that the
 			// peer gave up.
 			if reason := c.s.TakeError(); reason != nil {
-				c.fail(OpDisconnect, reason)
+				_ = c.fail(OpDisconnect, reason)
 			}
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -302,7 +320,7 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 				return nil
 			}
 		default:
-			c.fail(OpDisconnect, err)
+			_ = c.fail(OpDisconnect, err)
 			if !c.is(flagFailed) {
 				return c.opError(OpDisconnect, err)
 			}
@@ -431,13 +449,13 @@ func (c *Conn) closeNow() bool {
 			return false
 		}
 		if reason := c.s.TakeError(); reason != nil {
-			c.fail(OpClose, reason)
+			_ = c.fail(OpClose, reason)
 			return false
 		}
 		o.ackedBy = AckedKernel
 	}
 	c.finish(o.how, Us, o.ackedBy, 0, nil)
-	c.free(false)
+	_ = c.free(false)
 	return true
 }
 
@@ -445,7 +463,7 @@ func (c *Conn) closeNow() bool {
 func (c *Conn) closePlainly() {
 	if c.wr.try() {
 		if !c.is(flagWriteEnded) && !c.is(flagFailed) {
-			c.endWrite()
+			_ = c.endWrite()
 		}
 		c.wr.unlock()
 	}
@@ -468,9 +486,7 @@ func (c *Conn) closeInBackground() {
 	switch {
 	case err == nil:
 	case c.is(flagFailed):
-		c.mu.Lock()
-		o.how, o.err = c.failHow, c.failure
-		c.mu.Unlock()
+		o.failed(c)
 	default:
 		// The bound is reached, or our end could not be sent.
 		o.unacked = c.unackedBytes()

@@ -58,7 +58,7 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 				return total, werr
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return total, nil
 		}
 		if err != nil {
@@ -69,7 +69,7 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 
 // giveBack keeps received bytes for the next reader.
 func (c *Conn) giveBack(p []byte) {
-	c.rd.lock(nil)
+	c.rd.acquire()
 	c.pushBack(p)
 	c.rd.unlock()
 }
@@ -106,7 +106,7 @@ func (c *Conn) sendFile(f *os.File, n int64) (int64, error, bool) {
 	}
 	start := c.now()
 	var sent int64
-	c.wr.lock(nil)
+	c.wr.acquire()
 	err := c.canSend()
 	if err == nil {
 		err = fd.Sendfile(f, n, func(m int) {
@@ -118,7 +118,7 @@ func (c *Conn) sendFile(f *os.File, n int64) (int64, error, bool) {
 			return 0, nil, false
 		}
 		if err != nil {
-			err = c.callError(nil, OpWrite, err)
+			err = c.callError(background, OpWrite, err)
 		}
 	}
 	c.wr.unlock()
@@ -153,7 +153,7 @@ func (c *Conn) copyFromConn(src *Conn) (int64, error) {
 				return total, werr
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return total, nil
 		}
 		if err != nil {
@@ -165,8 +165,8 @@ func (c *Conn) copyFromConn(src *Conn) (int64, error) {
 // spliceFrom is readFromConn between kernel sockets. It has both turns until
 // the end; the deadlines of each side bound it.
 func (c *Conn) spliceFrom(src *Conn) (int64, error) {
-	src.rd.lock(nil)
-	c.wr.lock(nil)
+	src.rd.acquire()
+	c.wr.acquire()
 	before := c.sent.Load()
 	readErr, writeErr := c.splice(src)
 	moved := c.sent.Load() - before
@@ -180,7 +180,7 @@ func (c *Conn) spliceFrom(src *Conn) (int64, error) {
 		c.afterWrite(c.now(), 0, writeErr)
 		return moved, writeErr
 	}
-	if readErr == io.EOF {
+	if errors.Is(readErr, io.EOF) {
 		return moved, nil
 	}
 	return moved, readErr
@@ -194,12 +194,12 @@ func (c *Conn) splice(src *Conn) (readErr, writeErr error) {
 		}
 		switch f := src.flags.Load(); {
 		case f&(flagGone|flagReadClosed) != 0:
-			_, err := src.receive(nil, nil)
+			_, err := src.receive(background, nil)
 			return err, nil
 		case len(src.unread) > 0:
 			p := src.unread
 			src.setUnread(nil)
-			n, err := c.send(nil, p)
+			n, err := c.send(background, p)
 			if err != nil {
 				src.pushBack(p[n:])
 				return nil, err
@@ -229,11 +229,11 @@ func (c *Conn) splice(src *Conn) (readErr, writeErr error) {
 	src.pushBack(left)
 	switch {
 	case werr != nil:
-		return nil, c.callError(nil, OpWrite, werr)
+		return nil, c.callError(background, OpWrite, werr)
 	case errors.Is(rerr, errors.ErrUnsupported):
 		return rerr, nil
 	case rerr != nil:
-		return src.readError(nil, rerr), nil
+		return src.readError(background, rerr), nil
 	}
 	return src.readEnded(), nil
 }

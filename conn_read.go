@@ -18,7 +18,7 @@ import (
 // silent peer (KindLost) is never io.EOF, whoever noticed it first. Past the
 // read deadline the error matches os.ErrDeadlineExceeded, after Close or
 // Abort net.ErrClosed. An empty p returns at once.
-func (c *Conn) Read(p []byte) (int, error) { return c.read(nil, p) }
+func (c *Conn) Read(p []byte) (int, error) { return c.read(background, p) }
 
 // ReadContext is Read that ctx can cut short: the error then matches ctx's,
 // the count says what was received, and the connection and its deadlines are
@@ -87,7 +87,7 @@ var errReadClosed = errors.New("our reading side was closed by CloseRead")
 
 // readError turns what the carrier's Read returned into what ours does.
 func (c *Conn) readError(ctx context.Context, err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return c.readEnded()
 	}
 	return c.callError(ctx, OpRead, err)
@@ -173,11 +173,11 @@ func (c *Conn) ReadAtLeast(ctx context.Context, p []byte, low int) (int, error) 
 			n += m
 		}
 		if fd != nil {
-			fd.SetInt(sys.LowWater, 1)
+			_ = fd.SetInt(sys.LowWater, 1)
 		}
 	}
 	c.rd.unlock()
-	if err == io.EOF && n > 0 {
+	if errors.Is(err, io.EOF) && n > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	if n >= low {
@@ -294,7 +294,7 @@ func (c *Conn) ActiveRead(ctx context.Context, fn func(p []byte) error) error {
 	cancel()
 	<-a.done
 	readBuffers.Put(buf)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
@@ -325,7 +325,7 @@ func (a *activeRead) run(ctx context.Context, buf *[DefaultReadBuffer]byte) {
 		case a.out <- received{bufs[i][:n], err}:
 		case <-a.stop:
 			if n > 0 {
-				a.c.rd.lock(nil)
+				a.c.rd.acquire()
 				a.c.pushBack(bufs[i][:n])
 				a.c.rd.unlock()
 			}

@@ -15,7 +15,7 @@ import (
 // net.ErrClosed; after CloseWrite it is a KindState error; a peer that
 // aborted is KindReset, one that went silent KindLost. The n bytes are in the
 // carrier's hands: on tcp and unix, the kernel's.
-func (c *Conn) Write(p []byte) (int, error) { return c.write(nil, p) }
+func (c *Conn) Write(p []byte) (int, error) { return c.write(background, p) }
 
 // WriteContext is Write that ctx can cut short: the error then matches ctx's,
 // n says what was sent, and the connection and its deadlines are as before.
@@ -86,7 +86,7 @@ func (c *Conn) afterWrite(start time.Time, n int64, err error) {
 // result is as for Write; bufs is not changed.
 func (c *Conn) WriteBuffers(bufs [][]byte) (int64, error) {
 	start := c.now()
-	c.wr.lock(nil)
+	c.wr.acquire()
 	n, err := c.sendBuffers(bufs)
 	c.wr.unlock()
 	c.afterWrite(start, n, err)
@@ -97,7 +97,7 @@ func (c *Conn) sendBuffers(bufs [][]byte) (n int64, err error) {
 	fd := c.kernel()
 	if fd == nil {
 		for _, b := range bufs {
-			m, err := c.send(nil, b)
+			m, err := c.send(background, b)
 			n += int64(m)
 			if err != nil {
 				return n, err
@@ -111,7 +111,7 @@ func (c *Conn) sendBuffers(bufs [][]byte) (n int64, err error) {
 	n, err = fd.Writev(bufs)
 	c.sent.Add(n)
 	if err != nil {
-		err = c.callError(nil, OpWrite, err)
+		err = c.callError(background, OpWrite, err)
 	}
 	return n, err
 }
@@ -124,7 +124,7 @@ func (c *Conn) CloseWrite() error {
 	if !c.caps.Has(CapHalfClose) {
 		return unsupported(OpShutdown, c.peerName(), c.network+" has no half-close")
 	}
-	c.wr.lock(nil)
+	c.wr.acquire()
 	defer c.wr.unlock()
 	switch f := c.flags.Load(); {
 	case f&flagGone != 0:
@@ -171,5 +171,5 @@ func (c *Conn) shutdownError(err error) error {
 			err = syscall.ECONNRESET
 		}
 	}
-	return c.callError(nil, OpShutdown, err)
+	return c.callError(background, OpShutdown, err)
 }

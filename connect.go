@@ -38,7 +38,7 @@ func connectOne(ctx context.Context, s *sys.Socket, a sys.Addr, timeout time.Dur
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case actx.Err() != nil:
-		return nil, &attemptTimeout{timeout}
+		return nil, &attemptTimeoutError{timeout}
 	}
 	return nil, err
 }
@@ -61,14 +61,14 @@ func startConnect(ctx context.Context, s *sys.Socket, a sys.Addr) (*sys.FD, erro
 func finishConnect(ctx context.Context, fd *sys.FD) error {
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		fd.SetWriteDeadline(longAgo)
+		_ = fd.SetWriteDeadline(longAgo)
 		close(cut)
 	})
 	err := fd.FinishConnect()
 	if !stop() {
 		<-cut
 		if err == nil {
-			fd.SetWriteDeadline(time.Time{})
+			_ = fd.SetWriteDeadline(time.Time{})
 		}
 	}
 	if err == nil && fd.Family() != sys.Unix && fd.LocalAddr() == fd.PeerAddr() {
@@ -77,17 +77,17 @@ func finishConnect(ctx context.Context, fd *sys.FD) error {
 		err = syscall.ECONNREFUSED
 	}
 	if err != nil {
-		fd.Abort()
+		_ = fd.Abort()
 		return err
 	}
 	return nil
 }
 
-// attemptTimeout says that one address did not answer in time.
-type attemptTimeout struct{ after time.Duration }
+// attemptTimeoutError says that one address did not answer in time.
+type attemptTimeoutError struct{ after time.Duration }
 
-func (e *attemptTimeout) Error() string { return "no answer within " + e.after.String() }
-func (e *attemptTimeout) Is(target error) bool {
+func (e *attemptTimeoutError) Error() string { return "no answer within " + e.after.String() }
+func (e *attemptTimeoutError) Is(target error) bool {
 	return target == os.ErrDeadlineExceeded || target == context.DeadlineExceeded
 }
 

@@ -133,7 +133,7 @@ func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p 
 	defer cancel()
 	nc, err := prev.transports[0].Through(hctx, below, prev.targets[0], p.hop)
 	if err != nil {
-		below.Abort()
+		_ = below.Abort()
 		return nil, opError(OpHandshake, prev.hop.Layers[0].Scheme+":"+prev.hop.Host+":"+prev.hop.Port, err)
 	}
 	return d.adopt(nc, t.Scheme, target.Caps), nil
@@ -143,7 +143,7 @@ func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p 
 func (d *Dialer) climb(ctx context.Context, c *Conn, p plannedHop, i int) (*Conn, error) {
 	t := p.transports[i]
 	if t.Client == nil {
-		c.Abort()
+		_ = c.Abort()
 		return nil, unsupported(OpHandshake, t.Scheme, t.Scheme+" has no client side")
 	}
 	hctx, cancel := context.WithTimeout(ctx, DefaultHandshake)
@@ -154,7 +154,7 @@ func (d *Dialer) climb(ctx context.Context, c *Conn, p plannedHop, i int) (*Conn
 		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
 	}
 	if err != nil {
-		c.Abort()
+		_ = c.Abort()
 		return nil, opError(OpHandshake, t.Scheme+" with "+c.peerName(), err)
 	}
 	return d.adopt(nc, t.Scheme, p.targets[i].Caps), nil
@@ -201,8 +201,11 @@ func (d *Dialer) dialTCP(ctx context.Context, network, host, port string) (*Conn
 	}
 	var local *sys.Addr
 	if d.Local != "" {
-		s := Socket{network: network, s: new(sys.Socket)}
-		a, err := s.parse(d.Local)
+		wildcard := netip.IPv6Unspecified()
+		if network == "tcp4" {
+			wildcard = netip.IPv4Unspecified()
+		}
+		a, err := parseNumeric(network, d.Local, wildcard)
 		if err != nil {
 			return nil, opError(OpBind, d.Local, err)
 		}
@@ -243,8 +246,8 @@ func (d *Dialer) retry(ctx context.Context, network, addr string, round func(con
 		if err == nil {
 			return c, nil
 		}
-		e, ok := err.(*Error)
-		if !ok {
+		var e *Error
+		if !errors.As(err, &e) {
 			e = connectError(network, addr, r.attempts, ctx.Err())
 		} else if r.round > 1 {
 			e.Attempts = r.attempts
@@ -491,7 +494,7 @@ func (r *dialRound) connect(ctx context.Context, a sys.Addr) (*sys.FD, error) {
 			local.IP = netip.AddrPortFrom(wildcardOf(a.Family), local.IP.Port())
 		}
 		if local.IP.Port() == 0 {
-			s.SetInt(sys.BindNoPort, 1) // more ports to choose from; without it the choice is smaller
+			_ = s.SetInt(sys.BindNoPort, 1) // more ports to choose from; without it the choice is smaller
 		}
 		start := time.Now()
 		err := s.Bind(local)

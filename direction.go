@@ -60,7 +60,7 @@ func (d *direction) take() {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
 	d.taken = true
-	d.update()
+	_ = d.update()
 }
 
 // lend sets the deadline for a call of ours that has the turn, without
@@ -69,23 +69,23 @@ func (d *direction) lend(t time.Time) {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
 	d.lent, d.lentTo = true, t
-	d.update()
+	_ = d.update()
 }
 
 func (d *direction) restore() {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
 	d.lent = false
-	d.update()
+	_ = d.update()
 }
 
 // A watch is a context's hold on one call.
 type watch struct{ stop func() bool }
 
-// begin lets ctx cut the call that now has the turn. A nil ctx, or one that
-// is never done, costs nothing; one that is done already is the error.
+// begin lets ctx cut the call that now has the turn. A ctx that is never
+// done costs nothing; one that is done already is the error.
 func (d *direction) begin(ctx context.Context) (watch, error) {
-	if ctx == nil || ctx.Done() == nil {
+	if ctx.Done() == nil {
 		return watch{}, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -103,7 +103,7 @@ func (d *direction) interrupt(n uint64) {
 	defer d.dmu.Unlock()
 	if d.call == n {
 		d.cut = true
-		d.update()
+		_ = d.update()
 	}
 }
 
@@ -119,7 +119,7 @@ func (d *direction) end(w watch) {
 	d.call++
 	if d.cut {
 		d.cut = false
-		d.update()
+		_ = d.update()
 	}
 }
 

@@ -3,10 +3,9 @@ package anysock
 import (
 	"context"
 	"net"
+	"os"
 	"sync"
 	"time"
-
-	"os"
 )
 
 // maxHandshakes bounds the handshakes in flight of one listener; further
@@ -36,8 +35,10 @@ type handshaker struct {
 
 func newHandshaker(base *Listener, lc *ListenConfig, p plannedHop) *handshaker {
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &handshaker{base: base, lc: lc, p: p, ctx: ctx, cancel: cancel,
-		slots: make(chan struct{}, maxHandshakes), ready: make(chan stream), moved: make(chan struct{})}
+	h := &handshaker{
+		base: base, lc: lc, p: p, ctx: ctx, cancel: cancel,
+		slots: make(chan struct{}, maxHandshakes), ready: make(chan stream), moved: make(chan struct{}),
+	}
 	h.wg.Add(1)
 	go h.run()
 	return h
@@ -78,7 +79,7 @@ func (h *handshaker) handshake(c *Conn) {
 			c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
 		}
 		if err != nil {
-			c.Abort()
+			_ = c.Abort()
 			return
 		}
 		top = asStream(nc)
@@ -89,7 +90,7 @@ func (h *handshaker) handshake(c *Conn) {
 	select {
 	case h.ready <- top:
 	case <-h.ctx.Done():
-		top.Abort()
+		_ = top.Abort()
 	}
 }
 

@@ -313,7 +313,7 @@ const maxDrain = 1 << 16
 // open connections does not count here.
 func (l *Listener) Drain() ([]*Conn, error) {
 	l.rd.take()
-	l.rd.lock(nil)
+	l.rd.acquire()
 	var conns []*Conn
 	var err error
 	select {
@@ -325,9 +325,9 @@ func (l *Listener) Drain() ([]*Conn, error) {
 	if sh, ok := l.a.(interface{ shrink() }); ok {
 		sh.shrink()
 	}
-	// A deadline in the near future takes what is there and waits for no more.
-	l.rd.lend(time.Now().Add(drainGrace))
 	for len(conns) < maxDrain {
+		// A deadline in the near future takes what is there and waits no more.
+		l.rd.lend(time.Now().Add(drainGrace))
 		var s stream
 		if s, err = l.a.accept(); err != nil {
 			if isOneConnections(err) || sys.ClassOf(err) == sys.Aborted {
@@ -405,7 +405,7 @@ func (k *kernelAcceptor) Close() error {
 }
 
 // shrink lets the queue admit no more; what is in it stays (docs/notes/backlog).
-func (k *kernelAcceptor) shrink() { k.fd.SetBacklog(0) }
+func (k *kernelAcceptor) shrink() { _ = k.fd.SetBacklog(0) }
 
 // keepReserve opens the descriptor that shed gives up.
 func (k *kernelAcceptor) keepReserve() {
@@ -431,7 +431,7 @@ func (k *kernelAcceptor) shed() bool {
 	if err != nil {
 		return false
 	}
-	fd.Abort()
+	_ = fd.Abort()
 	return true
 }
 

@@ -4,17 +4,20 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/anysock/anysock/internal/sys"
 )
 
 // This file notices a TCP peer, or a path, that went silent while something
 // of ours is unacknowledged. Keep-alive covers the idle connection only, and
 // TCP_USER_TIMEOUT also kills a live peer whose window is closed
 // (docs/notes/user-timeout), so the age of the last acknowledgement is judged
-// here: it counts as silence only while retransmissions or window probes stay
-// unanswered (docs/notes/zero-window).
+// here. A live peer that reads nothing can leave one probe unanswered, and its
+// answers can be two minutes apart, so silence needs several unanswered
+// segments too (docs/notes/zero-window).
 
 // checksPerBound is how often a connection is looked at within its bound: the
-// verdict comes at most an eighth late.
+// verdict comes within the bound, at most an eighth early.
 const checksPerBound = 8
 
 // minLostCheck bounds how often the kernel is asked.
@@ -40,10 +43,14 @@ type lostMonitor struct {
 type lostWatch struct {
 	c       *Conn
 	monitor *lostMonitor
-	// owedSince is when the peer was first found silent with something owed;
-	// zero if it is not. Only the monitor's goroutine uses it.
-	owedSince time.Time
+
+	// What the monitor's goroutine alone uses.
+	since time.Time    // something is owed, and nothing was heard, from here on
+	base  sys.Liveness // as it was then
 }
+
+// minUnanswered is how many segments must have gone out in vain.
+const minUnanswered = 3
 
 // watchForLoss enters c if its carrier can tell.
 func (c *Conn) watchForLoss() {
@@ -110,27 +117,59 @@ func (m *lostMonitor) run() {
 	}
 }
 
-// check asks the kernel once. Lost is: something is owed, has been at every
-// check for the bound, the probes are unanswered, and the last
-// acknowledgement is older than the bound.
+// check asks the kernel once. Lost is: something is owed, nothing was heard
+// for the bound, and at least minUnanswered segments went out in vain since.
 func (w *lostWatch) check(bound time.Duration) {
-	fd := w.c.kernel()
-	l, err := fd.Liveness()
+	l, err := w.c.kernel().Liveness()
 	now := time.Now()
-	if err != nil || l.Owed == 0 || !l.Unanswered {
-		w.owedSince = time.Time{}
+	if err != nil || l.Owed == 0 {
+		w.since = time.Time{}
 		return
 	}
-	// Silence began no earlier than the last acknowledgement, and no earlier
-	// than when something was owed; the check before this one saw neither.
-	if w.owedSince.IsZero() {
-		w.owedSince = now.Add(-min(l.LastHeard, bound/checksPerBound))
+	if w.since.IsZero() || l.Segments != w.base.Segments {
+		// Silence began no earlier than the last acknowledgement, and debt no
+		// earlier than the check before this one.
+		debt := w.since.IsZero()
+		w.since = now.Add(-min(l.LastHeard, bound/checksPerBound))
+		w.base = l
+		if debt { // what went out again already was in vain
+			w.base.AllRetransmits -= l.Retransmits
+			w.base.Retransmits = 0
+		}
 		return
 	}
-	if l.LastHeard < bound || now.Sub(w.owedSince) < bound {
+	unanswered := l.Probes + max(l.Retransmits-min(l.Retransmits, w.base.Retransmits), l.AllRetransmits-w.base.AllRetransmits)
+	// The next check would be too late.
+	due := bound - bound/checksPerBound
+	if l.LastHeard < due || now.Sub(w.since) < due || unanswered < minUnanswered {
 		return
 	}
 	w.c.lose(l.LastHeard)
+}
+
+// The kernel's retransmissions and window probes grow two minutes apart; this
+// many within the bound make the verdict come in time. Kernels before 6.15
+// cannot be told, and there the verdict on a connection whose window was
+// closed for long takes up to six minutes.
+const probesPerBound = 4
+
+const (
+	minRetransmitCap = time.Second       // what TCP_RTO_MAX_MS takes
+	maxRetransmitCap = 120 * time.Second // the kernel's own
+)
+
+// retransmitCap is the option's value in milliseconds for a bound.
+func retransmitCap(bound time.Duration) int {
+	return int(min(max(bound/probesPerBound, minRetransmitCap), maxRetransmitCap) / time.Millisecond)
+}
+
+// liftRetransmitCap gives a connection that is closed with something owed the
+// kernel's full patience: with the cap the kernel would give up the closed
+// socket as soon as its interval reaches it (docs/notes/lost-peer).
+func (c *Conn) liftRetransmitCap() {
+	if fd := c.kernel(); fd != nil && fd.Family() != sys.Unix && c.opts.LostAfter > 0 {
+		_ = fd.SetInt(sys.MaxRetransmit, int(maxRetransmitCap/time.Millisecond)) // unsupported: nothing to lift
+	}
 }
 
 // lose ends c because the peer is silent, and wakes its callers.

@@ -132,7 +132,7 @@ func (c *Conn) waitByReading(ctx context.Context, want Readiness, low int) (Read
 			continue
 		}
 		err = c.readError(ctx, err)
-		if err != io.EOF && !c.is(flagFailed) {
+		if !errors.Is(err, io.EOF) && !c.is(flagFailed) {
 			return 0, err // a deadline, the context, or Close
 		}
 	}
@@ -230,7 +230,7 @@ func (w *readinessWatch) leave(e *watched, wake chan struct{}) {
 		return
 	}
 	delete(w.entries, e.c.id)
-	e.poller.Remove(e.fd) // a closed one has left by itself
+	_ = e.poller.Remove(e.fd) // a closed one has left by itself
 	w.stopIfIdle()
 }
 

@@ -39,13 +39,12 @@ type Socket struct {
 	id      uint64
 	network string
 
-	mu      sync.Mutex // held by every call but Close
-	s       *sys.Socket
-	replay  []setting // options set so far, for a new descriptor
-	bound   *sys.Addr // as given to Bind
-	mode    *uint32
-	path    *unixPath
-	nameErr error
+	mu     sync.Mutex // held by every call but Close
+	s      *sys.Socket
+	replay []setting // options set so far, for a new descriptor
+	bound  *sys.Addr // as given to Bind
+	mode   *uint32
+	path   *unixPath
 
 	smu    sync.Mutex // guards what follows
 	state  State
@@ -213,6 +212,16 @@ func (s *Socket) parse(addr string) (sys.Addr, error) {
 	if s.network == "unix" {
 		return parseUnixPath(addr)
 	}
+	wildcard := netip.IPv6Unspecified()
+	if s.s.Family() == sys.Inet4 {
+		wildcard = netip.IPv4Unspecified()
+	}
+	return parseNumeric(s.network, addr, wildcard)
+}
+
+// parseNumeric reads "host:port" with an IP address, or with the wildcard for
+// an empty host or "*".
+func parseNumeric(network, addr string, wildcard netip.Addr) (sys.Addr, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return sys.Addr{}, badAddress(err)
@@ -221,21 +230,15 @@ func (s *Socket) parse(addr string) (sys.Addr, error) {
 	if err != nil {
 		return sys.Addr{}, badAddress(errors.New("the port must be a number up to 65535"))
 	}
-	if host == "" || host == "*" {
-		if s.s.Family() == sys.Inet4 {
-			return sys.IPAddr(netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(p))), nil
+	ip := wildcard
+	if host != "" && host != "*" {
+		if ip, err = netip.ParseAddr(host); err != nil {
+			return sys.Addr{}, errNotNumeric
 		}
-		return sys.IPAddr(netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(p))), nil
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return sys.Addr{}, errNotNumeric
-	}
-	if ip.Is4In6() {
 		ip = ip.Unmap()
 	}
-	if s.network == "tcp4" && !ip.Is4() || s.network == "tcp6" && ip.Is4() {
-		return sys.Addr{}, badAddress(errors.New(host + " is not an address of " + s.network))
+	if network == "tcp4" && !ip.Is4() || network == "tcp6" && ip.Is4() {
+		return sys.Addr{}, badAddress(errors.New(host + " is not an address of " + network))
 	}
 	return sys.IPAddr(netip.AddrPortFrom(ip, uint16(p))), nil
 }
@@ -469,7 +472,7 @@ func (s *Socket) resolve(ctx context.Context, addr string) ([]sys.Addr, error) {
 	if err == nil {
 		return []sys.Addr{orLoopback(a)}, nil
 	}
-	if err != errNotNumeric {
+	if !errors.Is(err, errNotNumeric) {
 		return nil, opError(OpConnect, s.network+":"+addr, err)
 	}
 	host, port, _ := net.SplitHostPort(addr)

@@ -140,6 +140,9 @@ func (o Options) apply(f sys.Family, set func(sys.Option, int) error) error {
 				try("TCP_KEEPINTVL", sys.KeepInterval, wholeSeconds(k.Interval)),
 				try("TCP_KEEPCNT", sys.KeepCount, k.Count))
 		}
+		if o.LostAfter > 0 {
+			_ = set(sys.MaxRetransmit, retransmitCap(o.LostAfter)) // makes a verdict prompt; kernels before 6.15 lack it
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -30,6 +30,8 @@ var tcpOptions = append([]OptionSpec{
 	{Name: "retry", Type: OptionInt, Dial: true, Help: "tries in all (default 1)"},
 	{Name: "retryinterval", Type: OptionDuration, Dial: true, Help: "from one try's start to the next (default 1s)"},
 	{Name: "keepidle", Type: OptionDuration, Dial: true, Listen: true, Help: "keep-alive after this silence (default 30s)"},
+	{Name: "keepinterval", Type: OptionDuration, Dial: true, Listen: true, Help: "between keep-alive probes (default 10s)"},
+	{Name: "keepcount", Type: OptionInt, Dial: true, Listen: true, Help: "unanswered probes until lost (default 3)"},
 	{Name: "keepalive", Type: OptionBool, Dial: true, Listen: true, Help: "probe an idle connection (default 1)"},
 	{Name: "nodelay", Type: OptionBool, Dial: true, Listen: true, Help: "Nagle's algorithm off (default 1)"},
 }, connOptions...)
@@ -114,6 +116,8 @@ func (o Options) with(t Target) Options {
 	o.ReceiveBuffer = t.Int("rcvbuf", o.ReceiveBuffer)
 	o.SendBuffer = t.Int("sndbuf", o.SendBuffer)
 	o.KeepAlive.Idle = t.Duration("keepidle", o.KeepAlive.Idle)
+	o.KeepAlive.Interval = t.Duration("keepinterval", o.KeepAlive.Interval)
+	o.KeepAlive.Count = t.Int("keepcount", o.KeepAlive.Count)
 	o.KeepAlive.Disable = !t.Bool("keepalive", !o.KeepAlive.Disable)
 	o.Delay = !t.Bool("nodelay", !o.Delay)
 	return o

@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 )
 
+// background is the context of a call that only deadlines and Close cut short.
+var background = context.Background()
+
 // A turn is a mutex whose lock can be given up by a context and whose waiters
 // are served in order. A connection has one per direction: the caller that
 // has it is the only one in a receiving (or sending) system call.
@@ -20,7 +23,10 @@ type turn struct {
 // try takes the turn if it is free.
 func (t *turn) try() bool { return t.state.CompareAndSwap(0, 1) }
 
-// lock waits for the turn. A nil ctx, or one that is never done, cannot fail;
+// acquire waits for the turn.
+func (t *turn) acquire() { _ = t.lock(background) }
+
+// lock waits for the turn. A ctx that is never done cannot fail;
 // otherwise the error is the context's and the turn is not taken.
 func (t *turn) lock(ctx context.Context) error {
 	if t.try() {
@@ -44,10 +50,6 @@ func (t *turn) lockSlow(ctx context.Context) error {
 	t.queue = append(t.queue, w)
 	t.mu.Unlock()
 
-	if ctx == nil {
-		<-w
-		return nil
-	}
 	select {
 	case <-w:
 		return nil

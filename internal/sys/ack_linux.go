@@ -87,14 +87,16 @@ func takeError(d int) error {
 
 // Liveness is what the kernel knows about the peer's silence (TCP_INFO).
 type Liveness struct {
-	Owed       int           // bytes not acknowledged, our end included
-	Unanswered bool          // retransmissions or window probes are out without an answer
-	LastHeard  time.Duration // age of the last acknowledgement from the peer
+	Owed           int           // bytes not acknowledged, our end included
+	LastHeard      time.Duration // age of the last acknowledgement from the peer
+	Segments       uint32        // segments received so far: unchanged means that nothing was heard
+	Probes         uint32        // window probes since the last answer
+	Retransmits    uint32        // retransmissions by time-out since the last answer
+	AllRetransmits uint32        // all retransmissions so far
 }
 
-// Liveness asks for it; ErrUnsupported on anything but TCP. A peer that keeps
-// its window closed answers the probes, so Unanswered returns to false and
-// the age may still grow up to the probe interval (docs/notes/zero-window).
+// Liveness asks for it; ErrUnsupported on anything but TCP. The counters are
+// 0 when nothing is owed.
 func (fd *FD) Liveness() (Liveness, error) {
 	if fd.family == Unix {
 		return Liveness{}, errors.ErrUnsupported
@@ -113,9 +115,12 @@ func (fd *FD) Liveness() (Liveness, error) {
 			return err
 		}
 		l = Liveness{
-			Owed:       n,
-			Unanswered: info.Retransmits > 0 || info.Probes > 0,
-			LastHeard:  time.Duration(info.Last_ack_recv) * time.Millisecond,
+			Owed:           n,
+			LastHeard:      time.Duration(info.Last_ack_recv) * time.Millisecond,
+			Segments:       info.Segs_in,
+			Probes:         uint32(info.Probes),
+			Retransmits:    uint32(info.Retransmits),
+			AllRetransmits: info.Total_retrans,
 		}
 		return nil
 	})

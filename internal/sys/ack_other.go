@@ -18,9 +18,9 @@ func (fd *FD) TakeError() error { return nil }
 
 // Liveness is what the kernel knows about the peer's silence.
 type Liveness struct {
-	Owed       int
-	Unanswered bool
-	LastHeard  time.Duration
+	Owed                                          int
+	LastHeard                                     time.Duration
+	Segments, Probes, Retransmits, AllRetransmits uint32
 }
 
 // Liveness needs TCP_INFO: ErrUnsupported here.

@@ -176,7 +176,8 @@ func Adopt(int) (*FD, error) { return nil, errors.ErrUnsupported }
 func FromConn(interface {
 	net.Conn
 	syscall.Conn
-}) (*FD, error) {
+},
+) (*FD, error) {
 	return nil, errors.ErrUnsupported
 }
 

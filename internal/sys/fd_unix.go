@@ -37,12 +37,11 @@ type FD struct {
 	peer   Addr
 
 	// receiving side
-	rbuf    []byte
-	rflags  int
-	rn      int
-	rerr    error
-	readFn  func(uintptr) bool
-	lowMark int // SO_RCVLOWAT as last set; 0 is the kernel's 1
+	rbuf   []byte
+	rflags int
+	rn     int
+	rerr   error
+	readFn func(uintptr) bool
 
 	// sending side
 	wbuf    []byte
@@ -115,7 +114,8 @@ func Adopt(n int) (*FD, error) {
 func FromConn(c interface {
 	handle
 	syscall.Conn
-}) (*FD, error) {
+},
+) (*FD, error) {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return nil, err

@@ -18,4 +18,5 @@ const (
 	KeepIdle                    // TCP_KEEPIDLE, seconds
 	KeepInterval                // TCP_KEEPINTVL, seconds
 	KeepCount                   // TCP_KEEPCNT
+	MaxRetransmit               // TCP_RTO_MAX_MS, milliseconds, Linux 6.15
 )

@@ -24,6 +24,8 @@ func platformOption(o Option) (level, name int, ok bool) {
 		return unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, true
 	case KeepCount:
 		return unix.IPPROTO_TCP, unix.TCP_KEEPCNT, true
+	case MaxRetransmit:
+		return unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, true
 	}
 	return 0, 0, false
 }
