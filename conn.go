@@ -37,10 +37,11 @@ type Conn struct {
 	waiting atomic.Int32 // callers in Wait
 
 	// read side: what it guards belongs to whoever has the turn
-	rd       direction
-	unread   []byte       // received, not yet read: by setUnread only
-	kept     atomic.Int64 // its length, for those without the turn
-	received atomic.Int64
+	rd            direction
+	unread        []byte       // received, not yet read: by setUnread only
+	kept          atomic.Int64 // its length, for those without the turn
+	received      atomic.Int64
+	firstReceived atomic.Int64 // when, in Unix nanoseconds; 0 is not yet
 
 	// write side
 	wr   direction
@@ -357,6 +358,9 @@ func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) b
 		Local: c.s.LocalAddr(), Peer: c.s.RemoteAddr(),
 		Opened: c.opened, WriteEnded: c.wroteEnd, ReadEnded: c.readEnd, Ended: time.Now(),
 		Err: err,
+	}
+	if ns := c.firstReceived.Load(); ns != 0 {
+		c.end.FirstReceived = time.Unix(0, ns)
 	}
 	end := c.end
 	c.mu.Unlock()

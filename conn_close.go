@@ -259,8 +259,10 @@ func (c *Conn) drain(ctx context.Context, patience time.Duration, o *outcome) (t
 			return false, c.opError(OpDisconnect, err)
 		}
 		n, err := c.s.Read(buf[:])
-		c.received.Add(int64(n))
-		discard(n)
+		if n > 0 {
+			c.gotBytes(n)
+			discard(n)
+		}
 		switch {
 		case err == nil:
 			if c.opts.DrainBytes < 0 || o.drained >= c.opts.DrainBytes {
@@ -379,7 +381,8 @@ func (e *unackedError) Error() string {
 // does nothing.
 //
 // When the Group has DefaultCloseLimit disconnects at work already, the
-// carrier is closed plainly: the kernel goes on sending, and nobody waits.
+// carrier is closed plainly: the kernel goes on sending, nobody waits, and the
+// Group's Wait lists it.
 //
 // The error is that of releasing the carrier, after an ending; nil otherwise.
 func (c *Conn) Close() error {
@@ -473,6 +476,7 @@ func (c *Conn) closePlainly() {
 		o.err = &Error{Op: OpClose, Addr: c.peerName(), Kind: KindLimit, Err: errCloseLimit}
 	}
 	c.settle(&o)
+	c.group.note(c.End())
 }
 
 var errCloseLimit = errors.New("too many disconnects in the background: closed without waiting for the acknowledgement")
@@ -505,7 +509,8 @@ func (c *Conn) closeInBackground() {
 // Abort ends the connection at once, discards what is unsent, and lets the
 // peer see a reset, not an end of file. Without CapAbort the carrier is closed
 // and the error matches errors.ErrUnsupported: the peer may take it for an
-// end. After an ending, Abort only releases the carrier.
+// end. After an ending, Abort only releases the carrier; a reset by the peer
+// that nobody had read yet is the ending.
 func (c *Conn) Abort() error { return c.abort(AbortedByUs, nil) }
 
 // AbortAs is Abort for those who know more about the ending than that we gave
@@ -524,6 +529,12 @@ func (c *Conn) abort(how How, cause error) error {
 		return c.closeError(c.free(true))
 	default:
 	}
+	if !c.is(flagFailed) {
+		// A reset that nobody has read is the true ending, and nobody will.
+		if reason := c.s.TakeError(); reason != nil {
+			_ = c.fail(OpAbort, reason)
+		}
+	}
 	unacked := c.unackedBytes()
 	if cause == nil {
 		cause = &Error{Op: OpAbort, Addr: c.peerName(), Kind: KindClosed, Err: errAborted}
@@ -532,7 +543,11 @@ func (c *Conn) abort(how How, cause error) error {
 	if c.trace != nil {
 		c.emit(Event{Time: start, Op: OpAbort})
 	}
-	c.finish(how, Us, AckedNone, unacked, cause)
+	if c.is(flagFailed) {
+		c.finishFailed()
+	} else {
+		c.finish(how, Us, AckedNone, unacked, cause)
+	}
 	err := c.free(true)
 	if !c.caps.Has(CapAbort) {
 		return unsupported(OpAbort, c.peerName(), c.network+" has no abort: closed, and the peer may take it for an end")

@@ -213,7 +213,7 @@ func (c *Conn) splice(src *Conn) (readErr, writeErr error) {
 	t := sys.Transfer{
 		Dst: c.kernel(), Src: src.kernel(),
 		Received: func(n int) {
-			src.received.Store(src.received.Load() + int64(n))
+			src.gotBytes(n)
 			if src.trace != nil {
 				src.emit(Event{Op: OpRead, Bytes: int64(n)})
 			}

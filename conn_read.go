@@ -75,12 +75,21 @@ func (c *Conn) receiveAny(ctx context.Context, p []byte) (int, error) {
 	n, err := c.s.Read(p)
 	c.rd.end(w)
 	if n > 0 {
-		c.received.Store(c.received.Load() + int64(n)) // one writer: the turn's
+		c.gotBytes(n)
 	}
 	if err == nil {
 		return n, nil
 	}
 	return n, c.readError(ctx, err)
+}
+
+// gotBytes counts what was received; only the turn's holder calls it.
+func (c *Conn) gotBytes(n int) {
+	old := c.received.Load()
+	if old == 0 {
+		c.firstReceived.Store(time.Now().UnixNano())
+	}
+	c.received.Store(old + int64(n))
 }
 
 var errReadClosed = errors.New("our reading side was closed by CloseRead")

@@ -41,6 +41,9 @@ type Dialer struct {
 	Group *Group
 	// Trace is told of every step; nil is nobody.
 	Trace Trace
+	// OnAttempt is told of every attempt that failed, as it fails; nil is
+	// nobody. It may be called from several goroutines at once.
+	OnAttempt func(Attempt)
 	// Resolver finds addresses of host names; nil is net.DefaultResolver.
 	Resolver *net.Resolver
 }
@@ -456,9 +459,13 @@ func (r *dialRound) attempt(ctx context.Context, a sys.Addr) (*Conn, error) {
 	peer := a.Net().String()
 	ev := Event{Time: start, Duration: time.Since(start), Op: OpConnect, Peer: peer, Err: err}
 	if err != nil {
+		at := Attempt{Round: r.round, Addr: peer, Started: start.Sub(r.began), Duration: ev.Duration, Err: err}
+		if r.d.OnAttempt != nil {
+			r.d.OnAttempt(at)
+		}
 		r.mu.Lock()
 		if len(r.attempts) < maxAttempts {
-			r.attempts = append(r.attempts, Attempt{Round: r.round, Addr: peer, Started: start.Sub(r.began), Duration: ev.Duration, Err: err})
+			r.attempts = append(r.attempts, at)
 			slices.SortStableFunc(r.attempts, func(x, y Attempt) int { return int(x.Started - y.Started) })
 		}
 		r.mu.Unlock()

@@ -101,10 +101,11 @@ type End struct {
 	Local net.Addr `json:"-"`
 	Peer  net.Addr `json:"-"`
 
-	Opened     time.Time `json:"opened"`
-	WriteEnded time.Time `json:"write_ended,omitzero"` // our end went out
-	ReadEnded  time.Time `json:"read_ended,omitzero"`  // theirs came in
-	Ended      time.Time `json:"ended"`
+	Opened        time.Time `json:"opened"`
+	FirstReceived time.Time `json:"first_received,omitzero"` // the first byte came in
+	WriteEnded    time.Time `json:"write_ended,omitzero"`    // our end went out
+	ReadEnded     time.Time `json:"read_ended,omitzero"`     // theirs came in
+	Ended         time.Time `json:"ended"`
 
 	Err error `json:"-"` // the error behind anything that is not Complete
 }

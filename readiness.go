@@ -33,9 +33,10 @@ func (r Readiness) String() string { return sys.Ready(r).String() }
 // the peer's end or an error makes it so with fewer.
 //
 // The time-out is ctx's; then the error matches ctx's. After Close or Abort
-// it matches net.ErrClosed. Without a descriptor only Readable can be waited
-// for (anything else is ErrUnsupported): Wait then takes the reader's turn
-// and keeps what it receives for the next Read.
+// it matches net.ErrClosed. Without a descriptor two things can be waited for,
+// and others are ErrUnsupported: Readable, for which Wait takes the reader's
+// turn and keeps what it receives for the next Read; and failure alone (want
+// 0), where the transport can tell.
 func (c *Conn) Wait(ctx context.Context, want Readiness, low int) (Readiness, error) {
 	start := c.now()
 	r, err := c.wait(ctx, want, max(low, 1))
@@ -51,6 +52,9 @@ func (c *Conn) wait(ctx context.Context, want Readiness, low int) (Readiness, er
 	}
 	fd := c.kernel()
 	if fd == nil {
+		if want&^(HungUp|Failed) == 0 {
+			return c.waitForFailure(ctx)
+		}
 		return c.waitByReading(ctx, want, low)
 	}
 	if v, err := fd.Int(sys.ReceiveBuffer); err == nil {
@@ -96,6 +100,27 @@ func (c *Conn) ready(fd *sys.FD, want Readiness, low int) (Readiness, error) {
 	return r & (want | HungUp | Failed), nil
 }
 
+// waitForFailure is Wait for HungUp and Failed alone, without a descriptor: a
+// stream that knows of a reset or a cut without being read has a method
+// Failed, whose channel is closed then.
+func (c *Conn) waitForFailure(ctx context.Context) (Readiness, error) {
+	s, ok := c.s.(interface{ Failed() <-chan struct{} })
+	if f, foreign := c.s.(foreignStream); foreign {
+		s, ok = f.Conn.(interface{ Failed() <-chan struct{} })
+	}
+	if !ok {
+		return 0, unsupported(OpWait, c.peerName(), c.network+" cannot tell a failure without being read")
+	}
+	select {
+	case <-s.Failed():
+		return Failed, nil
+	case <-c.done:
+		return 0, closedError(OpWait, c.peerName())
+	case <-ctx.Done():
+		return 0, c.opError(OpWait, ctx.Err())
+	}
+}
+
 // waitByReading is Wait for a carrier without readiness: it reads ahead.
 func (c *Conn) waitByReading(ctx context.Context, want Readiness, low int) (Readiness, error) {
 	if want&^(HungUp|Failed|PeerEnd) != Readable {
@@ -125,7 +150,7 @@ func (c *Conn) waitByReading(ctx context.Context, want Readiness, low int) (Read
 		n, err := c.s.Read(buf)
 		c.rd.end(w)
 		if n > 0 {
-			c.received.Store(c.received.Load() + int64(n))
+			c.gotBytes(n)
 			c.setUnread(append(c.unread, buf[:n]...))
 		}
 		if err == nil {

@@ -20,6 +20,7 @@ type Selector struct {
 
 	mu      sync.Mutex
 	sources map[uint64]*selected
+	readers int // sources that are watched for Readable
 	closed  bool
 	events  []sys.PollEvent // for whoever has the turn
 }
@@ -82,6 +83,7 @@ func (s *Selector) Add(src Source, want Readiness) error {
 		return opError("select", "", err)
 	}
 	s.sources[src.ID()] = &selected{src: src, fd: fd, want: want}
+	s.countReader(want, 1)
 	return nil
 }
 
@@ -96,8 +98,16 @@ func (s *Selector) Modify(src Source, want Readiness) error {
 	if err := s.poller.Modify(e.fd, src.ID(), sys.Ready(want), false); err != nil {
 		return opError("select", "", err)
 	}
+	s.countReader(e.want, -1)
+	s.countReader(want, 1)
 	e.want = want
 	return nil
+}
+
+func (s *Selector) countReader(want Readiness, n int) {
+	if want&Readable != 0 {
+		s.readers += n
+	}
 }
 
 // Remove stops watching src; nothing happens if it was not watched.
@@ -109,6 +119,7 @@ func (s *Selector) Remove(src Source) error {
 		return nil
 	}
 	delete(s.sources, src.ID())
+	s.countReader(e.want, -1)
 	if err := s.poller.Remove(e.fd); err != nil && !errors.Is(err, net.ErrClosed) {
 		return opError("select", "", err)
 	}
@@ -150,6 +161,9 @@ func (s *Selector) Wait(ctx context.Context) ([]Selection, error) {
 func (s *Selector) inMemory() []Selection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.readers == 0 {
+		return nil
+	}
 	var out []Selection
 	for _, e := range s.sources {
 		if e.want&Readable != 0 && e.src.buffered() {
@@ -180,7 +194,7 @@ func (s *Selector) selections() []Selection {
 func (s *Selector) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	s.sources = nil
+	s.sources, s.readers = nil, 0
 	s.mu.Unlock()
 	return s.poller.Close()
 }
