@@ -47,6 +47,9 @@ type Conn struct {
 	wr   direction
 	sent atomic.Int64
 
+	tmu    sync.Mutex // makes the events of one connection a sequence
+	traced bool       // the ending was reported: the last event
+
 	mu       sync.Mutex // guards what follows
 	by       Side       // who ended first
 	failure  *Error     // the error that every later call reports
@@ -263,6 +266,12 @@ func (c *Conn) emit(ev Event) {
 	if a := c.s.RemoteAddr(); a != nil {
 		ev.Peer = a.String()
 	}
+	c.tmu.Lock()
+	defer c.tmu.Unlock()
+	if c.traced {
+		return // a call that was at work when the connection ended
+	}
+	c.traced = ev.Op == OpEnd
 	c.trace(ev)
 }
 

@@ -1,6 +1,7 @@
 package anysock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anysock/anysock/internal/sys"
@@ -202,6 +204,9 @@ func (d *Dialer) dialTCP(ctx context.Context, network, host, port string) (*Conn
 	if err != nil {
 		return nil, &Error{Op: OpConnect, Addr: addr, Kind: KindAddress, Err: errors.New("the port must be a number up to 65535")}
 	}
+	if ip, err := netip.ParseAddr(host); err == nil && (network == "tcp4" && !ip.Unmap().Is4() || network == "tcp6" && ip.Unmap().Is4()) {
+		return nil, &Error{Op: OpConnect, Addr: addr, Kind: KindAddress, Err: errors.New(host + " is not an address of " + network)}
+	}
 	var local *sys.Addr
 	if d.Local != "" {
 		wildcard := netip.IPv6Unspecified()
@@ -286,6 +291,8 @@ type dialRound struct {
 	host    string
 	port    uint16
 	local   *sys.Addr
+
+	connected atomic.Bool
 
 	mu       sync.Mutex
 	attempts []Attempt
@@ -418,13 +425,9 @@ type raceResult struct {
 // resolve sends the addresses to try and closes out. race owns it.
 func (r *dialRound) resolve(ctx context.Context, out chan<- answer) {
 	host := r.host
-	if host == "" || host == "*" {
-		// The wildcard address means this machine (RFC 6724 has no rule).
-		host = "localhost"
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
+	if ips := literal(r.network, host); ips != nil {
 		defer close(out)
-		out <- answer{ips: []netip.Addr{orLoopback(sys.IPAddr(netip.AddrPortFrom(ip.Unmap(), 0))).IP.Addr()}}
+		out <- answer{ips: ips}
 		return
 	}
 	start := time.Now()
@@ -452,6 +455,26 @@ func (r *dialRound) resolve(ctx context.Context, out chan<- answer) {
 	}
 }
 
+// literal is the addresses of a host that needs no resolver: a number, or the
+// wildcard, which means this machine.
+func literal(network, host string) []netip.Addr {
+	if host != "" && host != "*" {
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil
+		}
+		return []netip.Addr{orLoopback(sys.IPAddr(netip.AddrPortFrom(ip.Unmap(), 0))).IP.Addr()}
+	}
+	four, six := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()
+	switch network {
+	case "tcp4":
+		return []netip.Addr{four}
+	case "tcp6":
+		return []netip.Addr{six}
+	}
+	return []netip.Addr{six, four}
+}
+
 // attempt tries one address and records the try.
 func (r *dialRound) attempt(ctx context.Context, a sys.Addr) (*Conn, error) {
 	start := time.Now()
@@ -466,7 +489,7 @@ func (r *dialRound) attempt(ctx context.Context, a sys.Addr) (*Conn, error) {
 		r.mu.Lock()
 		if len(r.attempts) < maxAttempts {
 			r.attempts = append(r.attempts, at)
-			slices.SortStableFunc(r.attempts, func(x, y Attempt) int { return int(x.Started - y.Started) })
+			slices.SortStableFunc(r.attempts, func(x, y Attempt) int { return cmp.Compare(x.Started, y.Started) })
 		}
 		r.mu.Unlock()
 		r.emit(ev)
@@ -474,7 +497,11 @@ func (r *dialRound) attempt(ctx context.Context, a sys.Addr) (*Conn, error) {
 	}
 	ev.Local, ev.State = fd.LocalAddr().Net().String(), StateConnected
 	r.emit(ev)
-	return newConn(r.id, r.network, newKernelStream(fd), kernelCaps(fd.Family()), r.d.Options, r.d.Group, r.d.Trace), nil
+	id := r.id
+	if r.connected.Swap(true) {
+		id = nextSocket() // came second: a socket of its own, to be closed
+	}
+	return newConn(id, r.network, newKernelStream(fd), kernelCaps(fd.Family()), r.d.Options, r.d.Group, r.d.Trace), nil
 }
 
 // connect makes a socket, sets it up and connects it.

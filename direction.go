@@ -2,6 +2,8 @@ package anysock
 
 import (
 	"context"
+	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -20,12 +22,13 @@ type direction struct {
 	apply func(time.Time) error // the carrier's SetReadDeadline or SetWriteDeadline
 
 	dmu      sync.Mutex
-	deadline time.Time // the caller's
-	call     uint64    // number of the call that has the turn
-	cut      bool      // a context has cut that call
-	lent     bool      // a disconnect of ours sets the deadline
-	lentTo   time.Time // to this
-	taken    bool      // closing: the caller's deadline no longer counts
+	deadline time.Time     // the caller's
+	call     uint64        // number of the call that has the turn
+	cut      bool          // a context has cut that call
+	lent     bool          // a disconnect of ours sets the deadline
+	lentTo   time.Time     // to this
+	taken    bool          // closing: the caller's deadline no longer counts
+	changed  chan struct{} // closed when any of these changed; nil until somebody asks
 }
 
 // longAgo as a deadline wakes what waits.
@@ -33,6 +36,10 @@ var longAgo = time.Unix(1, 0)
 
 // update puts the deadline in place that counts now; dmu is held.
 func (d *direction) update() error {
+	if d.changed != nil {
+		close(d.changed)
+		d.changed = nil
+	}
 	switch {
 	case d.cut:
 		return d.apply(longAgo)
@@ -123,9 +130,57 @@ func (d *direction) end(w watch) {
 	}
 }
 
-// userDeadline is the caller's deadline.
-func (d *direction) userDeadline() time.Time {
+// look is for a caller that waits for something else than the carrier: the
+// caller's deadline, whether we are closing, and a channel that is closed when
+// that changes.
+func (d *direction) look() (deadline time.Time, taken bool, changed <-chan struct{}) {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
-	return d.deadline
+	if d.changed == nil {
+		d.changed = make(chan struct{})
+	}
+	return d.deadline, d.taken, d.changed
+}
+
+// waitFor waits for an element of c (true), for limit at most if it is not
+// negative (false), or until ctx, the caller's deadline or closing ends the
+// wait with an error.
+func (d *direction) waitFor(ctx context.Context, c <-chan struct{}, limit time.Duration) (bool, error) {
+	var enough <-chan time.Time
+	if limit >= 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		enough = t.C
+	}
+	for {
+		deadline, taken, changed := d.look()
+		if taken {
+			return false, net.ErrClosed
+		}
+		got, again, err := waitOnce(ctx, c, enough, deadline, changed)
+		if !again {
+			return got, err
+		}
+	}
+}
+
+func waitOnce(ctx context.Context, c <-chan struct{}, enough <-chan time.Time, deadline time.Time, changed <-chan struct{}) (got, again bool, err error) {
+	var expired <-chan time.Time
+	if !deadline.IsZero() {
+		t := time.NewTimer(time.Until(deadline))
+		defer t.Stop()
+		expired = t.C
+	}
+	select {
+	case <-c:
+		return true, false, nil
+	case <-enough:
+		return false, false, nil
+	case <-changed:
+		return false, true, nil
+	case <-ctx.Done():
+		return false, false, ctx.Err()
+	case <-expired:
+		return false, false, os.ErrDeadlineExceeded
+	}
 }

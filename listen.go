@@ -89,9 +89,7 @@ func (lc *ListenConfig) ListenAddress(ctx context.Context, a Address) (*Listener
 	if last > 0 {
 		l = lc.over(l, p)
 	}
-	if n := target.Int("maxconns", lc.MaxConns); n > 0 {
-		l.slots = make(chan struct{}, n)
-	}
+	l.limit(target.Int("maxconns", lc.MaxConns))
 	return l, nil
 }
 
@@ -110,6 +108,7 @@ func (lc *ListenConfig) kernelListen(network, addr string, t Target) (*Listener,
 		return nil, err
 	}
 	s.Options, s.Group, s.Trace = lc.Options, lc.Group, lc.Trace
+	s.untilListen = true
 	if s.Trace != nil {
 		s.emit(time.Now(), OpSocket, "", "", "", nil)
 	}

@@ -36,7 +36,7 @@ type Listener struct {
 	trace   Trace
 
 	rd     direction
-	slots  chan struct{} // one element per open connection; nil is no limit
+	slots  chan struct{} // one element per connection that may still be opened; nil is no limit
 	closed chan struct{}
 	once   sync.Once
 
@@ -152,39 +152,35 @@ func (l *Listener) takeSlot(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case l.slots <- struct{}{}:
+	case <-l.slots:
 		return nil
 	default:
 	}
-	var deadline <-chan time.Time
-	if t := l.rd.userDeadline(); !t.IsZero() {
-		tm := time.NewTimer(time.Until(t))
-		defer tm.Stop()
-		deadline = tm.C
+	if _, err := l.rd.waitFor(ctx, l.slots, -1); err != nil {
+		return opError(OpAccept, l.name(), err)
 	}
-	select {
-	case l.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return opError(OpAccept, l.name(), ctx.Err())
-	case <-deadline:
-		return opError(OpAccept, l.name(), os.ErrDeadlineExceeded)
-	case <-l.closed:
-		return closedError(OpAccept, l.name())
-	}
+	return nil
 }
 
 func (l *Listener) giveSlot() {
 	if l.slots != nil {
-		<-l.slots
+		l.slots <- struct{}{}
+	}
+}
+
+// limit sets how many connections may be open.
+func (l *Listener) limit(n int) {
+	if n > 0 {
+		l.slots = make(chan struct{}, n)
+		for range n {
+			l.slots <- struct{}{}
+		}
 	}
 }
 
 func (l *Listener) acceptError(ctx context.Context, err error) error {
-	select {
-	case <-l.closed:
+	if _, taken, _ := l.rd.look(); taken {
 		return closedError(OpAccept, l.name())
-	default:
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
 		err = ctx.Err()
@@ -220,7 +216,7 @@ func (l *Listener) acceptStream(ctx context.Context) (stream, error) {
 		if l.trace != nil {
 			l.trace(Event{Time: time.Now(), Op: OpAccept, Socket: l.id, Network: l.network, Local: l.a.Addr().String(), State: StateListening, Detail: "pause " + delay.String(), Err: opError(OpAccept, l.name(), err)})
 		}
-		if err := l.pause(ctx, delay); err != nil {
+		if _, err := l.rd.waitFor(ctx, nil, delay); err != nil {
 			return nil, err
 		}
 		if sh, ok := l.a.(interface{ shed() bool }); ok && time.Since(since) >= DefaultShedAfter && sh.shed() {
@@ -238,27 +234,6 @@ func isOneConnections(err error) bool {
 		}
 	}
 	return false
-}
-
-// pause waits for d, ctx, the deadline or Close.
-func (l *Listener) pause(ctx context.Context, d time.Duration) error {
-	deadline := l.rd.userDeadline()
-	if !deadline.IsZero() {
-		d = min(d, time.Until(deadline))
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-l.closed:
-		return net.ErrClosed
-	case <-t.C:
-	}
-	if !deadline.IsZero() && !time.Now().Before(deadline) {
-		return os.ErrDeadlineExceeded
-	}
-	return nil
 }
 
 // Exhausted is how often accepting failed for want of descriptors or memory,

@@ -57,8 +57,10 @@ func (c *Conn) wait(ctx context.Context, want Readiness, low int) (Readiness, er
 		}
 		return c.waitByReading(ctx, want, low)
 	}
-	if v, err := fd.Int(sys.ReceiveBuffer); err == nil {
-		low = max(1, min(low, v/2))
+	if low > 1 {
+		if v, err := fd.Int(sys.ReceiveBuffer); err == nil {
+			low = max(1, min(low, v/2))
+		}
 	}
 	r, err := watchReadiness(ctx, c, want, low)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -115,6 +117,9 @@ func (c *Conn) waitForFailure(ctx context.Context) (Readiness, error) {
 	case <-s.Failed():
 		return Failed, nil
 	case <-c.done:
+		if c.is(flagFailed) {
+			return Failed, nil
+		}
 		return 0, closedError(OpWait, c.peerName())
 	case <-ctx.Done():
 		return 0, c.opError(OpWait, ctx.Err())

@@ -39,12 +39,14 @@ type Socket struct {
 	id      uint64
 	network string
 
-	mu     sync.Mutex // held by every call but Close
-	s      *sys.Socket
-	replay []setting // options set so far, for a new descriptor
-	bound  *sys.Addr // as given to Bind
-	mode   *uint32
-	path   *unixPath
+	mu          sync.Mutex // held by every call but Close
+	s           *sys.Socket
+	replay      []setting // options set so far, for a new descriptor
+	bound       *sys.Addr // as given to Bind
+	stale       bool      // the descriptor has been used, and making it anew failed
+	untilListen bool      // keep a Unix path's directory locked from Bind to Listen
+	mode        *uint32
+	path        *unixPath
 
 	smu    sync.Mutex // guards what follows
 	state  State
@@ -264,6 +266,9 @@ func (s *Socket) bind(a sys.Addr) error {
 	}
 	if a.Family == sys.Unix {
 		p, err := bindUnix(s.s, a.Path, s.mode)
+		if p != nil && !s.untilListen {
+			p.release()
+		}
 		s.path = p
 		return err
 	}
@@ -354,6 +359,7 @@ func (s *Socket) Listen(backlog int) (*Listener, error) {
 		s.emit(start, OpListen, detail, name, "", err)
 		return nil, err
 	}
+	s.path.release()
 	s.setState(StateListening)
 	ln := newListener(s.id, s.network, &kernelAcceptor{fd: fd, opts: s.Options, path: s.path}, kernelCaps(fd.Family()), s.Options, s.Group, s.Trace)
 	s.path = nil
@@ -430,7 +436,7 @@ func (s *Socket) connect(ctx context.Context, addr string) (*sys.FD, error) {
 
 // attempt tries one address; renewed descriptors follow the first.
 func (s *Socket) attempt(ctx context.Context, a sys.Addr, again bool) (*sys.FD, error) {
-	if again {
+	if again || s.stale {
 		if err := s.renew(); err != nil {
 			return nil, err
 		}
@@ -456,14 +462,12 @@ func (s *Socket) attempt(ctx context.Context, a sys.Addr, again bool) (*sys.FD, 
 // renew replaces the descriptor after a failed attempt, with options and name
 // replayed.
 func (s *Socket) renew() error {
-	f := s.s.Family()
-	if err := s.remake(f); err != nil {
-		return err
+	err := s.remake(s.s.Family())
+	if err == nil && s.bound != nil {
+		err = s.bind(*s.bound)
 	}
-	if s.bound == nil {
-		return nil
-	}
-	return s.bind(*s.bound)
+	s.stale = err != nil
+	return err
 }
 
 // resolve finds the addresses to try.
@@ -519,9 +523,10 @@ func (s *Socket) Close() error {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.s.Close()
+	// The file first: once nobody answers on it, it may be another's.
 	s.path.remove()
 	s.path = nil
+	err := s.s.Close()
 	if s.Trace != nil {
 		s.emit(time.Now(), OpClose, "", "", "", err)
 	}

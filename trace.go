@@ -95,7 +95,8 @@ func (e Event) LogValue() slog.Value {
 }
 
 // A Trace is told of every step. It is called on the goroutine that made the
-// step, possibly from several at once, and must not block for long.
+// step: for one connection one call at a time, for several at once. It must
+// not block for long, nor call methods of the socket it is told of.
 type Trace func(Event)
 
 // A State is where a socket is in its life.

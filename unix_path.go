@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/anysock/anysock/internal/sys"
 )
@@ -34,10 +35,23 @@ func parseUnixPath(path string) (sys.Addr, error) {
 	return sys.UnixAddr(path), nil
 }
 
+// youngFile is how long a socket file that nobody answers on is given before
+// it counts as left behind: its maker may be between bind and listen.
+const youngFile = 250 * time.Millisecond
+
 // A unixPath is a socket file of ours; nil is none.
 type unixPath struct {
-	name string
-	info fs.FileInfo
+	name   string
+	info   fs.FileInfo
+	unlock func() // releases the lock of the directory; nil once it is released
+}
+
+// release lets others make sockets in the directory.
+func (p *unixPath) release() {
+	if p != nil && p.unlock != nil {
+		p.unlock()
+		p.unlock = nil
+	}
 }
 
 // remove unlinks the file if it is still the one we made.
@@ -45,12 +59,14 @@ func (p *unixPath) remove() {
 	if p == nil {
 		return
 	}
+	defer p.release()
 	if now, err := os.Lstat(p.name); err == nil && os.SameFile(now, p.info) {
 		os.Remove(p.name)
 	}
 }
 
-// bindUnix binds s to path and returns the file it made.
+// bindUnix binds s to path and returns the file it made, with its directory
+// still locked.
 func bindUnix(s *sys.Socket, path string, mode *uint32) (*unixPath, error) {
 	if path[0] == '@' {
 		return nil, s.Bind(sys.UnixAddr(path))
@@ -60,18 +76,29 @@ func bindUnix(s *sys.Socket, path string, mode *uint32) (*unixPath, error) {
 		m = *mode
 	}
 	unlock, err := sys.LockDir(filepath.Dir(path))
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		unlock = func() {}
+	case err != nil:
 		return nil, err
 	}
-	if unlock != nil {
-		defer unlock()
+	p, err := makeSocketFile(s, path, m)
+	if err != nil {
+		unlock()
+		return nil, err
 	}
+	p.unlock = unlock
+	return p, nil
+}
+
+// makeSocketFile binds in a locked directory.
+func makeSocketFile(s *sys.Socket, path string, mode uint32) (*unixPath, error) {
 	// The mode goes on the descriptor first, so that the file is never more
 	// open than asked for (docs/notes/unix-endings).
-	if err := s.SetMode(m); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := s.SetMode(mode); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, err
 	}
-	err = s.Bind(sys.UnixAddr(path))
+	err := s.Bind(sys.UnixAddr(path))
 	if sys.ClassOf(err) == sys.InUse {
 		if rerr := removeStale(path); rerr != nil {
 			return nil, rerr
@@ -86,9 +113,9 @@ func bindUnix(s *sys.Socket, path string, mode *uint32) (*unixPath, error) {
 		return nil, err
 	}
 	p := &unixPath{name: path, info: info}
-	if uint32(info.Mode().Perm()) != m {
+	if uint32(info.Mode().Perm()) != mode {
 		// The umask took a bit that was asked for.
-		if err := os.Chmod(path, fs.FileMode(m)); err != nil {
+		if err := os.Chmod(path, fs.FileMode(mode)); err != nil {
 			p.remove()
 			return nil, err
 		}
@@ -109,18 +136,33 @@ func removeStale(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return &causeError{KindInUse, fmt.Errorf("%s exists and is no socket", path)}
 	}
+	for {
+		refused, err := nobodyAnswers(path)
+		if err != nil {
+			return err
+		}
+		if !refused {
+			return &causeError{KindInUse, fmt.Errorf("another server answers on %s", path)}
+		}
+		age := time.Since(info.ModTime())
+		if age >= youngFile || age < 0 {
+			return os.Remove(path)
+		}
+		<-time.After(youngFile - age)
+	}
+}
+
+// nobodyAnswers: connected, a full queue (EAGAIN), or no permission to try mean
+// that somebody does.
+func nobodyAnswers(path string) (bool, error) {
 	probe, err := sys.Open(sys.Unix)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer probe.Close()
 	fd, err := probe.Connect(sys.UnixAddr(path))
-	switch {
-	case err == nil:
+	if err == nil {
 		fd.Close()
-	case sys.ClassOf(err) == sys.Refused:
-		return os.Remove(path)
 	}
-	// Connected, a full queue (EAGAIN), or no permission to try: alive.
-	return &causeError{KindInUse, fmt.Errorf("another server answers on %s", path)}
+	return sys.ClassOf(err) == sys.Refused, nil
 }
