@@ -250,9 +250,8 @@ func (t *Transfer) flush(dst uintptr) bool {
 			}
 		case t.pipe != nil && t.pipe.queued > 0:
 			if err = check(CallSplice, int(dst)); err == nil {
-				var m int64
-				m, err = unix.Splice(t.pipe.r, nil, int(dst), nil, t.pipe.queued, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-				n = int(m)
+				m, serr := unix.Splice(t.pipe.r, nil, int(dst), nil, t.pipe.queued, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+				n, err = int(m), serr // int64 on 64-bit platforms, int on others
 			}
 			if err == nil {
 				t.pipe.queued -= n
