@@ -119,19 +119,11 @@ func Wrap(nc net.Conn, opts Options) *Conn {
 	if a := nc.LocalAddr(); a != nil {
 		network = a.Network()
 	}
-	return newConn(0, network, s, capsOf(s), opts, nil, nil)
-}
-
-func capsOf(s stream) Caps {
-	switch s := s.(type) {
-	case *kernelStream:
-		return kernelCaps(s.Family())
-	case foreignStream:
-		return s.caps()
-	case interface{ Caps() Caps }:
-		return s.Caps()
+	var caps Caps
+	if f, ok := s.(foreignStream); ok {
+		caps = f.caps()
 	}
-	return 0
+	return newConn(0, network, s, capsFor(s, caps), opts, nil, nil)
 }
 
 // ID is the socket's number in this process, as in Event.Socket.
@@ -188,13 +180,8 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 			return rc, nil
 		}
 	}
-	if sc, ok := c.s.(syscall.Conn); ok {
+	if sc, ok := optionally[syscall.Conn](c.s); ok {
 		return sc.SyscallConn()
-	}
-	if f, ok := c.s.(foreignStream); ok {
-		if sc, ok := f.Conn.(syscall.Conn); ok {
-			return sc.SyscallConn()
-		}
 	}
 	return nil, unsupported("syscallconn", c.peerName(), "no descriptor")
 }

@@ -171,7 +171,10 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 	if err := c.takeTurn(ctx, &c.rd, patience); err != nil {
 		return c.opError(OpDisconnect, err)
 	}
+	// Readers that come now have nothing to gain, and may not hold this up.
+	c.rd.shut()
 	defer c.rd.unlock()
+	defer c.rd.reopen()
 	defer c.rd.restore()
 	defer c.wr.restore()
 	for _, d := range []*direction{&c.rd, &c.wr} {
@@ -185,6 +188,9 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 	theirEnd, err := c.drain(ctx, patience, o)
 	if err == nil && !c.is(flagFailed) {
 		err = c.awaitAcks(ctx, patience, o)
+	}
+	if err == nil && theirEnd && !c.is(flagFailed) {
+		err = c.awaitPeer(ctx, patience)
 	}
 	if err != nil {
 		return err
@@ -303,7 +309,7 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 		switch {
 		case err == nil:
 			o.ackedBy = AckedKernel
-			if s, ok := c.s.(interface{ AckedBy() Ack }); ok {
+			if s, ok := optionally[interface{ AckedBy() Ack }](c.s); ok {
 				o.ackedBy = s.AckedBy()
 			}
 			// A reset that came after the acknowledgement still says that the
@@ -329,6 +335,24 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 			return nil
 		}
 	}
+}
+
+// awaitPeer lets a stream whose other side can fail after its end, such as a
+// program that exits, say how that went.
+func (c *Conn) awaitPeer(ctx context.Context, patience time.Duration) error {
+	s, ok := optionally[interface{ WaitPeer() error }](c.s)
+	if !ok {
+		return nil
+	}
+	c.rd.lend(time.Now().Add(patience))
+	err := s.WaitPeer()
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.fail(OpDisconnect, err)
+	}
+	if err := ctx.Err(); err != nil && !c.is(flagFailed) {
+		return c.opError(OpDisconnect, err)
+	}
+	return nil
 }
 
 // A patience is the bound of a wait that progress renews: acknowledgements
@@ -437,7 +461,10 @@ func (c *Conn) closeError(err error) error {
 // closeNow ends without waiting when there is nothing to wait for: the peer
 // has ended and, our end being sent, all is acknowledged.
 func (c *Conn) closeNow() bool {
-	if !c.is(flagReadEnded) || c.is(flagFailed) || !c.wr.try() {
+	if !c.is(flagReadEnded) || c.is(flagFailed) {
+		return false
+	}
+	if _, ok := optionally[interface{ WaitPeer() error }](c.s); ok || !c.wr.try() {
 		return false
 	}
 	defer c.wr.unlock()

@@ -69,7 +69,9 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 
 // giveBack keeps received bytes for the next reader.
 func (c *Conn) giveBack(p []byte) {
-	c.rd.acquire()
+	if c.rd.lock(background) != nil {
+		return // closing: there is no next reader
+	}
 	c.pushBack(p)
 	c.rd.unlock()
 }
@@ -165,7 +167,9 @@ func (c *Conn) copyFromConn(src *Conn) (int64, error) {
 // spliceFrom is readFromConn between kernel sockets. It has both turns until
 // the end; the deadlines of each side bound it.
 func (c *Conn) spliceFrom(src *Conn) (int64, error) {
-	src.rd.acquire()
+	if err := src.rd.lock(background); err != nil {
+		return 0, src.opError(OpRead, err)
+	}
 	c.wr.acquire()
 	before := c.sent.Load()
 	readErr, writeErr := c.splice(src)

@@ -334,9 +334,7 @@ func (a *activeRead) run(ctx context.Context, buf *[DefaultReadBuffer]byte) {
 		case a.out <- received{bufs[i][:n], err}:
 		case <-a.stop:
 			if n > 0 {
-				a.c.rd.acquire()
-				a.c.pushBack(bufs[i][:n])
-				a.c.rd.unlock()
+				a.c.giveBack(bufs[i][:n])
 			}
 			return
 		}

@@ -85,6 +85,9 @@ func (d *Dialer) DialAddress(ctx context.Context, a Address) (*Conn, error) {
 	if err != nil {
 		return nil, opError("parse", a.String(), err)
 	}
+	if err := feasible(hops); err != nil {
+		return nil, err
+	}
 	capsAlong(hops)
 	var c *Conn
 	for i, p := range hops {
@@ -99,14 +102,36 @@ func (d *Dialer) DialAddress(ctx context.Context, a Address) (*Conn, error) {
 	return c, nil
 }
 
+// feasible finds out whether every part of the chain can play its role, before
+// anything is dialed.
+func feasible(hops []plannedHop) error {
+	for h, p := range hops {
+		onward := h < len(hops)-1
+		for i, t := range p.transports {
+			switch base := i == len(p.transports)-1; {
+			case i == 0 && onward:
+				if t.Through == nil {
+					return &Error{Op: "parse", Addr: t.Scheme, Kind: KindAddress, Err: errors.New("a " + t.Scheme + " address cannot lead to another")}
+				}
+			case !base && t.Client == nil && t.Through != nil:
+				return &Error{Op: "parse", Addr: t.Scheme, Kind: KindAddress, Err: errors.New("a " + t.Scheme + " address must lead to another"), Hint: "add a comma and the address to reach through it"}
+			case !base && t.Client == nil:
+				return unsupported(OpHandshake, t.Scheme, t.Scheme+" has no client side")
+			}
+		}
+		if base := p.transports[len(p.transports)-1]; h == 0 && base.Dial == nil {
+			return unsupported(OpConnect, base.Scheme, base.Scheme+" cannot be dialed")
+		}
+	}
+	return nil
+}
+
 // dialHop connects to one hop, through the connection to the one before, and
 // performs the handshakes of its layers from the base up.
 func (d *Dialer) dialHop(ctx context.Context, below *Conn, prev *plannedHop, p plannedHop, onward bool) (*Conn, error) {
+	d = d.with(p.targets[len(p.targets)-1])
 	top := 0
 	if onward {
-		if p.transports[0].Through == nil {
-			return nil, &Error{Op: "parse", Addr: p.hop.Layers[0].Scheme, Kind: KindAddress, Err: errors.New("a " + p.hop.Layers[0].Scheme + " address cannot lead to another")}
-		}
 		top = 1 // the top layer is what the next hop is reached through
 	}
 	c, err := d.dialBase(ctx, below, prev, p)
@@ -124,15 +149,16 @@ func (d *Dialer) dialHop(ctx context.Context, below *Conn, prev *plannedHop, p p
 func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p plannedHop) (*Conn, error) {
 	last := len(p.transports) - 1
 	t, target := p.transports[last], p.targets[last]
+	start := time.Now()
 	if prev == nil {
-		if t.Dial == nil {
-			return nil, unsupported(OpConnect, t.Scheme, t.Scheme+" cannot be dialed")
-		}
 		nc, err := t.Dial(ctx, d, target)
 		if err != nil {
+			if d.Trace != nil && !isOurs(t.Scheme) {
+				d.Trace(Event{Time: start, Duration: time.Since(start), Op: OpConnect, Network: t.Scheme, State: StateConnecting, Err: err})
+			}
 			return nil, opError(OpConnect, t.Scheme, err)
 		}
-		return d.adopt(nc, t.Scheme, target.Caps), nil
+		return d.adopt(nc, OpConnect, "", start, t.Scheme, target.Caps)
 	}
 	hctx, cancel := context.WithTimeout(ctx, DefaultHandshake)
 	defer cancel()
@@ -141,36 +167,49 @@ func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p 
 		_ = below.Abort()
 		return nil, opError(OpHandshake, prev.hop.Layers[0].Scheme+":"+prev.hop.Host+":"+prev.hop.Port, err)
 	}
-	return d.adopt(nc, t.Scheme, target.Caps), nil
+	return d.adopt(nc, OpConnect, "", start, t.Scheme, target.Caps)
 }
 
 // climb performs the client's handshake of layer i over c.
 func (d *Dialer) climb(ctx context.Context, c *Conn, p plannedHop, i int) (*Conn, error) {
 	t := p.transports[i]
-	if t.Client == nil {
-		_ = c.Abort()
-		return nil, unsupported(OpHandshake, t.Scheme, t.Scheme+" has no client side")
-	}
 	hctx, cancel := context.WithTimeout(ctx, DefaultHandshake)
 	defer cancel()
 	start := time.Now()
 	nc, err := t.Client(hctx, c, p.targets[i])
-	if d.Trace != nil {
-		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
-	}
 	if err != nil {
+		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
 		_ = c.Abort()
 		return nil, opError(OpHandshake, t.Scheme+" with "+c.peerName(), err)
 	}
-	return d.adopt(nc, t.Scheme, p.targets[i].Caps), nil
+	return d.adopt(nc, OpHandshake, t.Scheme, start, t.Scheme, p.targets[i].Caps)
 }
 
-// adopt makes a transport's stream a Conn with the Dialer's wishes.
-func (d *Dialer) adopt(nc net.Conn, network string, caps Caps) *Conn {
+// adopt makes a transport's stream a Conn with the Dialer's wishes, and
+// reports the step that brought it. A Conn has reported its own.
+func (d *Dialer) adopt(nc net.Conn, op, detail string, start time.Time, network string, caps Caps) (*Conn, error) {
 	if c, ok := nc.(*Conn); ok {
-		return c
+		return c, nil
 	}
-	return newConn(0, network, asStream(nc), caps, d.Options, d.Group, d.Trace)
+	s := asStream(nc)
+	if k, ok := s.(*kernelStream); ok {
+		if err := d.Options.apply(k.Family(), k.SetInt); err != nil {
+			_ = s.Abort()
+			return nil, err
+		}
+	}
+	c := newConn(0, network, s, capsFor(s, caps), d.Options, d.Group, d.Trace)
+	c.emit(Event{Time: start, Duration: time.Since(start), Op: op, Detail: detail})
+	return c, nil
+}
+
+// isOurs: the transports that report their own steps.
+func isOurs(scheme string) bool {
+	switch scheme {
+	case "tcp", "tcp4", "tcp6", "unix", "mem", "echo", "discard", "chargen":
+		return true
+	}
+	return false
 }
 
 // DialContext is Dial in package net's form, for http.Transport and the like:

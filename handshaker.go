@@ -26,8 +26,10 @@ type handshaker struct {
 	slots  chan struct{}
 	ready  chan stream
 	wg     sync.WaitGroup
+	ran    chan struct{} // closed when nothing more is accepted from the base
 
 	mu       sync.Mutex
+	draining bool
 	err      error         // accepting from the base failed for good
 	deadline time.Time     // of accept
 	moved    chan struct{} // closed when the deadline was changed
@@ -37,7 +39,7 @@ func newHandshaker(base *Listener, lc *ListenConfig, p plannedHop) *handshaker {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &handshaker{
 		base: base, lc: lc, p: p, ctx: ctx, cancel: cancel,
-		slots: make(chan struct{}, maxHandshakes), ready: make(chan stream), moved: make(chan struct{}),
+		slots: make(chan struct{}, maxHandshakes), ready: make(chan stream), moved: make(chan struct{}), ran: make(chan struct{}),
 	}
 	h.wg.Add(1)
 	go h.run()
@@ -47,6 +49,7 @@ func newHandshaker(base *Listener, lc *ListenConfig, p plannedHop) *handshaker {
 // run accepts until Close; Close waits for it and for every handshake.
 func (h *handshaker) run() {
 	defer h.wg.Done()
+	defer close(h.ran)
 	for {
 		select {
 		case h.slots <- struct{}{}:
@@ -55,10 +58,14 @@ func (h *handshaker) run() {
 		}
 		c, err := h.base.AcceptContext(h.ctx)
 		if err != nil {
+			<-h.slots
 			h.mu.Lock()
 			h.err = err
+			draining := h.draining
 			h.mu.Unlock()
-			h.cancel()
+			if !draining {
+				h.cancel()
+			}
 			return
 		}
 		h.wg.Add(1)
@@ -66,6 +73,8 @@ func (h *handshaker) run() {
 	}
 }
 
+// handshake performs the handshakes over c and hands the top over; it has a
+// slot.
 func (h *handshaker) handshake(c *Conn) {
 	defer h.wg.Done()
 	defer func() { <-h.slots }()
@@ -129,6 +138,50 @@ func (h *handshaker) SetDeadline(t time.Time) error {
 	close(h.moved)
 	h.moved = make(chan struct{})
 	return nil
+}
+
+// drain accepts what waits at the base, closes that, lets the handshakes that
+// are under way come to their end, and returns what came of them.
+func (h *handshaker) drain() ([]stream, error) {
+	h.mu.Lock()
+	h.draining = true
+	h.mu.Unlock()
+	conns, err := h.base.Drain()
+	h.wg.Add(1)
+	go h.shakeAll(conns)
+	done := make(chan struct{})
+	go func() {
+		h.wg.Wait()
+		close(done)
+	}()
+	var streams []stream
+	for {
+		select {
+		case s := <-h.ready:
+			streams = append(streams, s)
+		case <-done:
+			return streams, err
+		}
+	}
+}
+
+// shakeAll starts the handshakes of conns, at most maxHandshakes at a time.
+// drain owns it.
+func (h *handshaker) shakeAll(conns []*Conn) {
+	defer h.wg.Done()
+	<-h.ran
+	for i, c := range conns {
+		select {
+		case h.slots <- struct{}{}:
+			h.wg.Add(1)
+			go h.handshake(c)
+		case <-h.ctx.Done():
+			for _, c := range conns[i:] {
+				_ = c.Abort()
+			}
+			return
+		}
+	}
 }
 
 func (h *handshaker) Addr() net.Addr { return h.base.Addr() }

@@ -82,15 +82,32 @@ func (lc *ListenConfig) ListenAddress(ctx context.Context, a Address) (*Listener
 	if err != nil {
 		return nil, opError(OpListen, a.String(), err)
 	}
+	lc = lc.with(target)
 	l, ok := dl.(*Listener)
 	if !ok {
-		l = newListener(0, t.Scheme, foreignAcceptor{dl}, target.Caps, lc.Options, lc.Group, lc.Trace)
+		l = lc.adopt(dl, t.Scheme, target.Caps)
 	}
 	if last > 0 {
 		l = lc.over(l, p)
 	}
-	l.limit(target.Int("maxconns", lc.MaxConns))
+	limit := target.Int("maxconns", lc.MaxConns)
+	if m, ok := dl.(interface{ MaxConns() int }); ok {
+		limit = m.MaxConns()
+	}
+	l.limit(limit)
 	return l, nil
+}
+
+// adopt makes a transport's listener one of ours.
+func (lc *ListenConfig) adopt(dl DeadlineListener, network string, caps Caps) *Listener {
+	k, ok := dl.(kernelSocket)
+	if !ok {
+		return newListener(0, network, foreignAcceptor{dl}, caps, lc.Options, lc.Group, lc.Trace)
+	}
+	// Inherited: what it was made with may not be what accepted ones need.
+	a := &kernelAcceptor{fd: k.Kernel(), opts: lc.Options, inherited: true}
+	a.keepReserve()
+	return newListener(0, network, a, kernelCaps(a.fd.Family()), lc.Options, lc.Group, lc.Trace)
 }
 
 // over puts the layers of p on the connections that base accepts.

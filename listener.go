@@ -137,7 +137,7 @@ func (l *Listener) acceptTurn(ctx context.Context) (*Conn, error) {
 		l.giveSlot()
 		return nil, l.acceptError(ctx, err)
 	}
-	c := newConn(0, l.network, s, l.caps, l.opts, l.group, l.trace)
+	c := newConn(0, l.network, s, capsFor(s, l.caps), l.opts, l.group, l.trace)
 	if l.slots != nil {
 		c.mu.Lock()
 		c.release = l.giveSlot
@@ -297,6 +297,15 @@ func (l *Listener) Drain() ([]*Conn, error) {
 		return nil, nil
 	default:
 	}
+	if d, ok := l.a.(interface{ drain() ([]stream, error) }); ok {
+		var streams []stream
+		streams, err = d.drain()
+		for _, s := range streams {
+			conns = append(conns, newConn(0, l.network, s, capsFor(s, l.caps), l.opts, l.group, l.trace))
+		}
+		l.rd.unlock()
+		return conns, errors.Join(err, l.Close())
+	}
 	if sh, ok := l.a.(interface{ shrink() }); ok {
 		sh.shrink()
 	}
@@ -310,7 +319,7 @@ func (l *Listener) Drain() ([]*Conn, error) {
 			}
 			break
 		}
-		conns = append(conns, newConn(0, l.network, s, l.caps, l.opts, l.group, l.trace))
+		conns = append(conns, newConn(0, l.network, s, capsFor(s, l.caps), l.opts, l.group, l.trace))
 	}
 	l.rd.unlock()
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
@@ -347,10 +356,11 @@ func (l *Listener) buffered() bool { return false }
 
 // A kernelAcceptor is a listening kernel socket: tcp and unix.
 type kernelAcceptor struct {
-	fd      *sys.FD
-	opts    Options
-	path    *unixPath
-	reserve io.Closer // a descriptor given up to shed a client
+	fd        *sys.FD
+	opts      Options
+	path      *unixPath
+	inherited bool      // made by another process: options are set on what is accepted
+	reserve   io.Closer // a descriptor given up to shed a client
 }
 
 func (k *kernelAcceptor) accept() (stream, error) {
@@ -358,7 +368,7 @@ func (k *kernelAcceptor) accept() (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !optionsInherited {
+	if !optionsInherited || k.inherited {
 		if err := k.opts.apply(fd.Family(), fd.SetInt); err != nil {
 			fd.Close()
 			return nil, err

@@ -106,10 +106,7 @@ func (c *Conn) ready(fd *sys.FD, want Readiness, low int) (Readiness, error) {
 // stream that knows of a reset or a cut without being read has a method
 // Failed, whose channel is closed then.
 func (c *Conn) waitForFailure(ctx context.Context) (Readiness, error) {
-	s, ok := c.s.(interface{ Failed() <-chan struct{} })
-	if f, foreign := c.s.(foreignStream); foreign {
-		s, ok = f.Conn.(interface{ Failed() <-chan struct{} })
-	}
+	s, ok := optionally[interface{ Failed() <-chan struct{} }](c.s)
 	if !ok {
 		return 0, unsupported(OpWait, c.peerName(), c.network+" cannot tell a failure without being read")
 	}

@@ -359,7 +359,7 @@ func (s *Socket) Listen(backlog int) (*Listener, error) {
 		s.emit(start, OpListen, detail, name, "", err)
 		return nil, err
 	}
-	s.path.release()
+	s.path.listening()
 	s.setState(StateListening)
 	ln := newListener(s.id, s.network, &kernelAcceptor{fd: fd, opts: s.Options, path: s.path}, kernelCaps(fd.Family()), s.Options, s.Group, s.Trace)
 	s.path = nil

@@ -13,7 +13,14 @@ import (
 // return errors.ErrUnsupported; the Caps declared with the stream say which.
 //
 // A transport hands over a net.Conn, and these are the optional methods it
-// may have; the ones it lacks are filled in by foreignStream.
+// may have; the ones it lacks are filled in by foreignStream. There are some
+// more, which are asked for where they matter:
+//
+//	Caps() Caps                  what this very stream can do
+//	AckedBy() Ack                who acknowledges, if not the next hop's kernel
+//	Failed() <-chan struct{}     closed when the stream was reset or cut
+//	WaitPeer() error             waits, bounded by the read deadline, until the other
+//	                             side is known to be done; an error is an abort
 type stream interface {
 	net.Conn
 	CloseWrite() error     // end our direction
@@ -133,8 +140,41 @@ func (s foreignStream) caps() Caps {
 	return c
 }
 
+// A kernelSocket is what a transport of this module hands over when its stream
+// or its listener is a kernel socket; internal/sys is ours alone.
+type kernelSocket interface{ Kernel() *sys.FD }
+
+// optionally asserts that a stream, or the net.Conn it stands for, has an
+// optional method.
+func optionally[T any](s stream) (T, bool) {
+	if m, ok := s.(T); ok {
+		return m, true
+	}
+	if f, ok := s.(foreignStream); ok {
+		m, ok := f.Conn.(T)
+		return m, ok
+	}
+	var none T
+	return none, false
+}
+
+// capsFor is what a stream can do: what it says itself, if it does, goes
+// before what its scheme declares.
+func capsFor(s stream, declared Caps) Caps {
+	if k, ok := s.(*kernelStream); ok {
+		return kernelCaps(k.Family())
+	}
+	if c, ok := optionally[interface{ Caps() Caps }](s); ok {
+		return c.Caps()
+	}
+	return declared
+}
+
 // asStream finds the best driver for a transport's net.Conn.
 func asStream(nc net.Conn) stream {
+	if k, ok := nc.(kernelSocket); ok {
+		return newKernelStream(k.Kernel())
+	}
 	if s, ok := nc.(stream); ok {
 		return s
 	}

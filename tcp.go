@@ -9,11 +9,7 @@ import (
 
 // The transports tcp, tcp4, tcp6 and unix: kernel sockets.
 
-var connOptions = []OptionSpec{
-	{Name: "lost", Type: OptionDuration, Dial: true, Listen: true, Help: "nothing heard for this long while something is owed: lost (default 60s)"},
-	{Name: "closetimeout", Type: OptionDuration, Dial: true, Listen: true, Help: "bound of the disconnect after close (default 30s)"},
-	{Name: "draintimeout", Type: OptionDuration, Dial: true, Listen: true, Help: "disconnect: wait for the peer's end (default 5s)"},
-	{Name: "drainbytes", Type: OptionInt, Dial: true, Listen: true, Help: "disconnect: discard at most (default 1048576)"},
+var bufferOptions = []OptionSpec{
 	{Name: "rcvbuf", Type: OptionInt, Dial: true, Listen: true, Help: "kernel's receive buffer in bytes"},
 	{Name: "sndbuf", Type: OptionInt, Dial: true, Listen: true, Help: "kernel's send buffer in bytes"},
 }
@@ -33,8 +29,9 @@ var tcpOptions = append([]OptionSpec{
 	{Name: "keepinterval", Type: OptionDuration, Dial: true, Listen: true, Help: "between keep-alive probes (default 10s)"},
 	{Name: "keepcount", Type: OptionInt, Dial: true, Listen: true, Help: "unanswered probes until lost (default 3)"},
 	{Name: "keepalive", Type: OptionBool, Dial: true, Listen: true, Help: "probe an idle connection (default 1)"},
+	{Name: "lost", Type: OptionDuration, Dial: true, Listen: true, Help: "nothing heard for this long while something is owed: lost (default 60s)"},
 	{Name: "nodelay", Type: OptionBool, Dial: true, Listen: true, Help: "Nagle's algorithm off (default 1)"},
-}, connOptions...)
+}, bufferOptions...)
 
 var unixOptions = append([]OptionSpec{
 	{Name: "backlog", Type: OptionInt, Listen: true, Help: "connections that wait to be accepted (default 4096)"},
@@ -43,7 +40,7 @@ var unixOptions = append([]OptionSpec{
 	{Name: "timeout", Type: OptionDuration, Dial: true, Help: "one attempt to connect (default 10s)"},
 	{Name: "retry", Type: OptionInt, Dial: true, Help: "tries in all (default 1)"},
 	{Name: "retryinterval", Type: OptionDuration, Dial: true, Help: "from one try's start to the next (default 1s)"},
-}, connOptions...)
+}, bufferOptions...)
 
 func init() {
 	for _, network := range []string{"tcp", "tcp4", "tcp6"} {

@@ -64,11 +64,12 @@ type OptionType int
 
 // The forms.
 const (
-	OptionString   OptionType = iota
-	OptionInt                 // a decimal number, not negative
-	OptionBool                // 0, 1, true or false
-	OptionDuration            // as time.ParseDuration: 10s, 250ms
-	OptionMode                // an octal file mode: 0660
+	OptionString   OptionType = iota // any text but the empty one
+	OptionInt                        // a decimal number, not negative
+	OptionBool                       // 0, 1, true or false
+	OptionDuration                   // as time.ParseDuration: 10s, 250ms
+	OptionMode                       // an octal file mode: 0660
+	OptionText                       // any text
 )
 
 // An OptionSpec is one address option of a Transport.
@@ -240,7 +241,7 @@ func (a Address) plan(usable func(OptionSpec) bool, purpose string) ([]plannedHo
 			p.targets = append(p.targets, Target{Hop: h, Layer: i, options: map[string][]string{}})
 		}
 		for _, o := range h.Options {
-			if err := a.assign(&p, o, usable, purpose); err != nil {
+			if err := a.assign(&p, o, usable, purpose, len(hops) > 0); err != nil {
 				return nil, err
 			}
 		}
@@ -249,8 +250,36 @@ func (a Address) plan(usable func(OptionSpec) bool, purpose string) ([]plannedHo
 	return hops, nil
 }
 
-// assign gives one option to the layer that knows it.
-func (a Address) assign(p *plannedHop, o AddressOption, usable func(OptionSpec) bool, purpose string) error {
+// lifecycleOptions are those of every Conn. The base of each hop takes them,
+// whatever transport it is.
+var lifecycleOptions = []OptionSpec{
+	{Name: "closetimeout", Type: OptionDuration, Dial: true, Listen: true, Help: "bound of the disconnect after close (default 30s)"},
+	{Name: "draintimeout", Type: OptionDuration, Dial: true, Listen: true, Help: "disconnect: wait for the peer's end (default 5s)"},
+	{Name: "drainbytes", Type: OptionInt, Dial: true, Listen: true, Help: "disconnect: discard at most (default 1048576)"},
+}
+
+// options is what layer i of the hop knows. Behind another hop the base makes
+// no socket of its own, and only the lifecycle's are left.
+func (p *plannedHop) options(i int, behind bool) []OptionSpec {
+	if i < len(p.transports)-1 {
+		return p.transports[i].Options
+	}
+	if behind {
+		return lifecycleOptions
+	}
+	own := p.transports[i].Options
+	all := slices.Clone(own)
+	for _, l := range lifecycleOptions {
+		if !slices.ContainsFunc(own, func(o OptionSpec) bool { return o.Name == l.Name }) {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// assign gives one option to the layer that knows it; behind says that the
+// hop is reached through another.
+func (a Address) assign(p *plannedHop, o AddressOption, usable func(OptionSpec) bool, purpose string, behind bool) error {
 	scheme, nth, name := splitOption(o.Name, p.hop.Layers)
 	var found []int
 	var spec OptionSpec
@@ -261,7 +290,7 @@ func (a Address) assign(p *plannedHop, o AddressOption, usable func(OptionSpec) 
 		if scheme != "" && (l.Scheme != scheme || nth > 0 && seen[l.Scheme] != nth) {
 			continue
 		}
-		for _, s := range p.transports[i].Options {
+		for _, s := range p.options(i, behind) {
 			known[s.Name] = true
 			if s.Name == name {
 				found = append(found, i)
@@ -274,6 +303,9 @@ func (a Address) assign(p *plannedHop, o AddressOption, usable func(OptionSpec) 
 		hint := "the options here are " + strings.Join(sortedKeys(known), ", ")
 		if len(known) == 0 {
 			hint = "there are no options here"
+		}
+		if behind && slices.ContainsFunc(p.transports[len(p.transports)-1].Options, func(s OptionSpec) bool { return s.Name == name }) {
+			return a.errorAt(o.off, "option "+o.Name+" means nothing behind another hop", "give it to the first hop, which makes the socket")
 		}
 		return a.errorAt(o.off, "unknown option "+o.Name, hint)
 	case len(found) > 1:

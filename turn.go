@@ -2,6 +2,7 @@ package anysock
 
 import (
 	"context"
+	"net"
 	"sync"
 	"sync/atomic"
 )
@@ -15,19 +16,20 @@ var background = context.Background()
 //
 // state: 0 free, 1 held, 2 held and somebody may wait in queue.
 type turn struct {
-	state atomic.Int32
-	mu    sync.Mutex // guards queue, and every change of state to and from 2
-	queue []chan struct{}
+	state  atomic.Int32
+	mu     sync.Mutex  // guards what follows, and every change of state to and from 2
+	queue  []chan bool // told true with the turn, false by shut
+	isShut bool
 }
 
 // try takes the turn if it is free.
 func (t *turn) try() bool { return t.state.CompareAndSwap(0, 1) }
 
-// acquire waits for the turn.
+// acquire waits for a turn that nobody shuts.
 func (t *turn) acquire() { _ = t.lock(background) }
 
-// lock waits for the turn. A ctx that is never done cannot fail;
-// otherwise the error is the context's and the turn is not taken.
+// lock waits for the turn. On an error, ctx's or net.ErrClosed after shut, it
+// is not taken.
 func (t *turn) lock(ctx context.Context) error {
 	if t.try() {
 		return nil
@@ -46,12 +48,20 @@ func (t *turn) lockSlow(ctx context.Context) error {
 			break
 		}
 	}
-	w := make(chan struct{})
+	if t.isShut {
+		t.settle()
+		t.mu.Unlock()
+		return net.ErrClosed
+	}
+	w := make(chan bool, 1)
 	t.queue = append(t.queue, w)
 	t.mu.Unlock()
 
 	select {
-	case <-w:
+	case got := <-w:
+		if !got {
+			return net.ErrClosed
+		}
 		return nil
 	case <-ctx.Done():
 	}
@@ -59,17 +69,47 @@ func (t *turn) lockSlow(ctx context.Context) error {
 	for i, q := range t.queue {
 		if q == w {
 			t.queue = append(t.queue[:i], t.queue[i+1:]...)
-			if len(t.queue) == 0 {
-				t.state.Store(1)
-			}
+			t.settle()
 			t.mu.Unlock()
 			return ctx.Err()
 		}
 	}
 	t.mu.Unlock()
-	// It was handed over at the same moment: pass it on.
-	t.unlock()
+	// It was told something at the same moment: if that was the turn, pass it
+	// on.
+	if <-w {
+		t.unlock()
+	}
 	return ctx.Err()
+}
+
+// settle makes the state say that nobody waits, if so; mu is held, and the
+// turn by somebody.
+func (t *turn) settle() {
+	if len(t.queue) == 0 {
+		t.queue = nil
+		t.state.Store(1)
+	}
+}
+
+// shut sends away those who wait, and those who come, until reopen; only the
+// holder calls it.
+func (t *turn) shut() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.isShut = true
+	for _, w := range t.queue {
+		w <- false
+	}
+	t.queue = nil
+	t.settle()
+}
+
+// reopen ends shut; only the holder calls it.
+func (t *turn) reopen() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.isShut = false
 }
 
 // unlock gives the turn to the next in the queue, or frees it.
@@ -78,12 +118,13 @@ func (t *turn) unlock() {
 		return
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 { // whoever announced itself has left
+		t.state.Store(0)
+		return
+	}
 	w := t.queue[0]
 	t.queue = t.queue[1:]
-	if len(t.queue) == 0 {
-		t.queue = nil
-		t.state.Store(1)
-	}
-	t.mu.Unlock()
-	close(w)
+	t.settle()
+	w <- true
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -42,8 +43,9 @@ const youngFile = 250 * time.Millisecond
 // A unixPath is a socket file of ours; nil is none.
 type unixPath struct {
 	name   string
-	info   fs.FileInfo
-	unlock func() // releases the lock of the directory; nil once it is released
+	mode   uint32
+	info   fs.FileInfo // nil where only listening makes the file
+	unlock func()      // releases the lock of the directory; nil once it is released
 }
 
 // release lets others make sockets in the directory.
@@ -60,6 +62,9 @@ func (p *unixPath) remove() {
 		return
 	}
 	defer p.release()
+	if p.info == nil {
+		return
+	}
 	if now, err := os.Lstat(p.name); err == nil && os.SameFile(now, p.info) {
 		os.Remove(p.name)
 	}
@@ -108,19 +113,38 @@ func makeSocketFile(s *sys.Socket, path string, mode uint32) (*unixPath, error) 
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Lstat(path)
-	if err != nil {
+	p := &unixPath{name: path, mode: mode}
+	if err := p.learn(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		p.remove()
 		return nil, err
 	}
-	p := &unixPath{name: path, info: info}
-	if uint32(info.Mode().Perm()) != mode {
-		// The umask took a bit that was asked for.
-		if err := os.Chmod(path, fs.FileMode(mode)); err != nil {
-			p.remove()
-			return nil, err
-		}
-	}
 	return p, nil
+}
+
+// learn finds out which file is ours and puts its mode right: the umask may
+// have taken a bit that was asked for.
+func (p *unixPath) learn() error {
+	info, err := os.Lstat(p.name)
+	if err != nil {
+		return err
+	}
+	p.info = info
+	if uint32(info.Mode().Perm()) != p.mode && runtime.GOOS != "windows" {
+		return os.Chmod(p.name, fs.FileMode(p.mode))
+	}
+	return nil
+}
+
+// listening is told that listen has succeeded: where package net is below,
+// the file is there only now.
+func (p *unixPath) listening() {
+	if p == nil {
+		return
+	}
+	if p.info == nil {
+		_ = p.learn() // without it the file is not removed at Close
+	}
+	p.release()
 }
 
 // removeStale removes the socket at path if nobody answers on it. The error

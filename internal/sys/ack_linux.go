@@ -54,6 +54,11 @@ func (fd *FD) WaitAcked() error {
 		}
 		// A connection that died with bytes owed never acknowledges them.
 		if info, err := unix.GetsockoptTCPInfo(int(d), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == tcpClose {
+			// The last acknowledgement closes an orderly connection too, and
+			// may have come between the two looks.
+			if n, err := unacked(int(d)); err == nil && n == 0 {
+				return true
+			}
 			if werr = takeError(int(d)); werr == nil {
 				werr = unix.ECONNRESET
 			}

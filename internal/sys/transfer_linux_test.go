@@ -124,7 +124,7 @@ func TestTransfer(t *testing.T) {
 			want := make([]byte, c.size)
 			rand.Read(want)
 			go func() {
-				client.Write(want)
+				_, _ = client.Write(want)
 				client.CloseWrite()
 			}()
 			done := make(chan []byte)
@@ -156,7 +156,7 @@ func TestTransferKeepsWhatCouldNotBeSent(t *testing.T) {
 	want := make([]byte, 16<<20)
 	rand.Read(want)
 	go func() {
-		client.Write(want)
+		_, _ = client.Write(want)
 		client.CloseWrite()
 	}()
 	tr, in, out := transfer(dst, src)
@@ -187,7 +187,7 @@ func TestTransferKeepsWhatCouldNotBeSent(t *testing.T) {
 func TestTransferNamesTheSide(t *testing.T) {
 	client, src := pair(t)
 	dst, server := pair(t)
-	client.Write([]byte("x"))
+	_, _ = client.Write([]byte("x"))
 	client.Abort()
 	tr, _, _ := transfer(dst, src)
 	if _, rerr, werr := tr.Run(); !errors.Is(rerr, syscall.ECONNRESET) || werr != nil {
@@ -195,7 +195,7 @@ func TestTransferNamesTheSide(t *testing.T) {
 	}
 	client, src = pair(t)
 	server.Abort()
-	client.Write([]byte("x"))
+	_, _ = client.Write([]byte("x"))
 	tr, _, _ = transfer(dst, src)
 	if _, rerr, werr := tr.Run(); rerr != nil || ClassOf(werr) != Reset {
 		t.Errorf("destination reset: %v, %v", rerr, werr)
@@ -208,10 +208,10 @@ func TestIdleTransferHoldsNothing(t *testing.T) {
 	dst, server := pair(t)
 	tr, _, _ := transfer(dst, src)
 	done := make(chan struct{})
-	go func() { tr.Run(); close(done) }()
+	go func() { _, _, _ = tr.Run(); close(done) }()
 	want := make([]byte, 1<<20)
-	client.Write(want[:len(want)/2])
-	client.Write(want[len(want)/2:])
+	_, _ = client.Write(want[:len(want)/2])
+	_, _ = client.Write(want[len(want)/2:])
 	for n := 0; n < len(want); {
 		m, err := server.Read(want)
 		if err != nil {
@@ -255,7 +255,7 @@ func TestPoller(t *testing.T) {
 		t.Fatalf("nothing is ready: %v, %v", evs, err)
 	}
 	p.SetDeadline(time.Time{})
-	a.Write([]byte("x"))
+	_, _ = a.Write([]byte("x"))
 	evs, err := p.Wait(nil)
 	if err != nil || len(evs) != 1 || evs[0].Key != 1<<40|7 || evs[0].Ready != Readable {
 		t.Fatalf("%v, %v", evs, err)
