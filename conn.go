@@ -338,8 +338,32 @@ func (c *Conn) failed(op string) error {
 	return &e
 }
 
-// finish records the ending, once. It reports false if there was one.
-func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) bool {
+// endingGrace bounds how long an ending waits for calls at work to return with
+// their counts. They are woken first, so that only a carrier without
+// deadlines can take it.
+const endingGrace = time.Second
+
+// finish records the ending, once, after the calls at work have returned: what
+// they moved is counted, and their events precede the ending's. The caller
+// has no turn.
+func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) {
+	select {
+	case <-c.done:
+		return
+	default:
+	}
+	c.turnAway()
+	for _, d := range [...]*direction{&c.rd, &c.wr} {
+		if d.try() || d.lockWithin(endingGrace) {
+			defer d.unlock()
+		}
+	}
+	c.record(how, by, ackedBy, unacked, err)
+}
+
+// record is finish for whoever knows that no call is at work. It reports
+// false if there was an ending already.
+func (c *Conn) record(how How, by Side, ackedBy Ack, unacked int64, err error) bool {
 	c.mu.Lock()
 	if c.end.How != NotEnded {
 		c.mu.Unlock()

@@ -484,7 +484,7 @@ func (c *Conn) closeNow() bool {
 		}
 		o.ackedBy = AckedKernel
 	}
-	c.finish(o.how, Us, o.ackedBy, 0, nil)
+	c.record(o.how, Us, o.ackedBy, 0, nil)
 	_ = c.free(false)
 	return true
 }
@@ -566,16 +566,24 @@ func (c *Conn) abort(how How, cause error) error {
 	if cause == nil {
 		cause = &Error{Op: OpAbort, Addr: c.peerName(), Kind: KindClosed, Err: errAborted}
 	}
-	c.turnAway()
-	if c.trace != nil {
-		c.emit(Event{Time: start, Op: OpAbort})
+	// What the close will do is decided now: no event follows the ending.
+	var lingerErr error
+	if fd := c.kernel(); fd != nil {
+		if lingerErr = fd.DiscardOnClose(); lingerErr != nil {
+			lingerErr = c.opError(OpAbort, lingerErr)
+			cause = errors.Join(cause, lingerErr)
+		}
 	}
+	c.emit(Event{Time: start, Op: OpAbort, Err: lingerErr})
 	if c.is(flagFailed) {
 		c.finishFailed()
 	} else {
 		c.finish(how, Us, AckedNone, unacked, cause)
 	}
-	err := c.free(true)
+	err := c.free(c.kernel() == nil)
+	if lingerErr != nil {
+		return lingerErr
+	}
 	if !c.caps.Has(CapAbort) {
 		return unsupported(OpAbort, c.peerName(), c.network+" has no abort: closed, and the peer may take it for an end")
 	}

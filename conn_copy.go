@@ -123,8 +123,9 @@ func (c *Conn) sendFile(f *os.File, n int64) (int64, error, bool) {
 			err = c.callError(background, OpWrite, err)
 		}
 	}
+	c.step(OpWrite, start, sent, err)
 	c.wr.unlock()
-	c.afterWrite(start, sent, err)
+	c.afterWrite(err)
 	return sent, err, true
 }
 
@@ -174,14 +175,18 @@ func (c *Conn) spliceFrom(src *Conn) (int64, error) {
 	before := c.sent.Load()
 	readErr, writeErr := c.splice(src)
 	moved := c.sent.Load() - before
+	if writeErr != nil {
+		c.step(OpWrite, c.now(), 0, writeErr)
+	}
 	c.wr.unlock()
+	if readErr != nil {
+		src.step(OpRead, src.now(), 0, readErr)
+	}
 	src.rd.unlock()
 
-	if readErr != nil {
-		src.afterRead(src.now(), 0, readErr)
-	}
+	src.afterRead(readErr)
+	c.afterWrite(writeErr)
 	if writeErr != nil {
-		c.afterWrite(c.now(), 0, writeErr)
 		return moved, writeErr
 	}
 	if errors.Is(readErr, io.EOF) {

@@ -31,15 +31,15 @@ func (c *Conn) read(ctx context.Context, p []byte) (int, error) {
 		return 0, c.opError(OpRead, err)
 	}
 	n, err := c.receive(ctx, p)
+	c.step(OpRead, start, int64(n), err)
 	c.rd.unlock()
-	c.afterRead(start, n, err)
+	c.afterRead(err)
 	return n, err
 }
 
-// afterRead traces a read and, if that found the connection's ending, records
-// it: last, since no event may follow.
-func (c *Conn) afterRead(start time.Time, n int, err error) {
-	c.step(OpRead, start, int64(n), err)
+// afterRead makes a failure that a read noticed the ending. It comes after the
+// turn was given back, because the ending waits for calls at work.
+func (c *Conn) afterRead(err error) {
 	if err != nil && c.is(flagFailed) && !c.is(flagDisconnecting) {
 		c.finishFailed()
 	}
@@ -185,14 +185,15 @@ func (c *Conn) ReadAtLeast(ctx context.Context, p []byte, low int) (int, error) 
 			_ = fd.SetInt(sys.LowWater, 1)
 		}
 	}
-	c.rd.unlock()
 	if errors.Is(err, io.EOF) && n > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	if n >= low {
 		err = nil // what ended it is there for the next read
 	}
-	c.afterRead(start, n, err)
+	c.step(OpRead, start, int64(n), err)
+	c.rd.unlock()
+	c.afterRead(err)
 	return n, err
 }
 
@@ -205,13 +206,11 @@ func (c *Conn) Peek(ctx context.Context, p []byte) (int, error) {
 		return 0, c.opError(OpPeek, err)
 	}
 	n, err := c.peek(ctx, p)
-	c.rd.unlock()
 	if err != nil {
 		c.step(OpPeek, start, int64(n), err)
-		if c.is(flagFailed) && !c.is(flagDisconnecting) {
-			c.finishFailed()
-		}
 	}
+	c.rd.unlock()
+	c.afterRead(err)
 	return n, err
 }
 

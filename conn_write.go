@@ -27,8 +27,9 @@ func (c *Conn) write(ctx context.Context, p []byte) (int, error) {
 		return 0, c.opError(OpWrite, err)
 	}
 	n, err := c.send(ctx, p)
+	c.step(OpWrite, start, int64(n), err)
 	c.wr.unlock()
-	c.afterWrite(start, int64(n), err)
+	c.afterWrite(err)
 	return n, err
 }
 
@@ -67,11 +68,10 @@ func (c *Conn) canSend() error {
 	return nil
 }
 
-// afterWrite traces a write and makes a failure that it noticed the ending,
-// unless bytes wait to be read: those still belong to the reader, and the
-// ending comes with the read that finds no more.
-func (c *Conn) afterWrite(start time.Time, n int64, err error) {
-	c.step(OpWrite, start, n, err)
+// afterWrite makes a failure that a write noticed the ending, unless bytes
+// wait to be read: those still belong to the reader, and the ending comes with
+// the read that finds no more.
+func (c *Conn) afterWrite(err error) {
 	if err == nil || !c.is(flagFailed) || c.is(flagDisconnecting) {
 		return
 	}
@@ -88,8 +88,9 @@ func (c *Conn) WriteBuffers(bufs [][]byte) (int64, error) {
 	start := c.now()
 	c.wr.acquire()
 	n, err := c.sendBuffers(bufs)
+	c.step(OpWrite, start, n, err)
 	c.wr.unlock()
-	c.afterWrite(start, n, err)
+	c.afterWrite(err)
 	return n, err
 }
 

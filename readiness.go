@@ -38,11 +38,15 @@ func (r Readiness) String() string { return sys.Ready(r).String() }
 // turn and keeps what it receives for the next Read; and failure alone (want
 // 0), where the transport can tell.
 func (c *Conn) Wait(ctx context.Context, want Readiness, low int) (Readiness, error) {
-	start := c.now()
-	r, err := c.wait(ctx, want, max(low, 1))
-	if c.trace != nil {
-		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpWait, Detail: want.String(), Err: err})
+	if c.trace == nil {
+		return c.wait(ctx, want, max(low, 1))
 	}
+	start, detail := time.Now(), want.String()
+	if t, ok := ctx.Deadline(); ok {
+		detail += ", at most " + t.Sub(start).Round(time.Millisecond).String()
+	}
+	r, err := c.wait(ctx, want, max(low, 1))
+	c.emit(Event{Time: start, Duration: time.Since(start), Op: OpWait, Detail: detail, Err: err})
 	return r, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // background is the context of a call that only deadlines and Close cut short.
@@ -27,6 +28,13 @@ func (t *turn) try() bool { return t.state.CompareAndSwap(0, 1) }
 
 // acquire waits for a turn that nobody shuts.
 func (t *turn) acquire() { _ = t.lock(background) }
+
+// lockWithin waits for the turn for limit at most.
+func (t *turn) lockWithin(limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(background, limit)
+	defer cancel()
+	return t.lock(ctx) == nil
+}
 
 // lock waits for the turn. On an error, ctx's or net.ErrClosed after shut, it
 // is not taken.

@@ -333,12 +333,23 @@ func (fd *FD) CloseRead() error {
 	return errors.ErrUnsupported
 }
 
-// Abort closes with a reset on TCP.
-func (fd *FD) Abort() error {
-	if c, ok := fd.conn.(*net.TCPConn); ok && !fd.closed.Load() {
-		c.SetLinger(0)
+// DiscardOnClose makes the next Close a reset on TCP.
+func (fd *FD) DiscardOnClose() error {
+	if err := check(CallSetsockopt, -1); err != nil {
+		return err
 	}
-	return fd.Close()
+	if c, ok := fd.conn.(*net.TCPConn); ok {
+		return errno(c.SetLinger(0))
+	}
+	return nil
+}
+
+// Abort is DiscardOnClose and Close.
+func (fd *FD) Abort() error {
+	if fd.closed.Load() {
+		return nil
+	}
+	return errors.Join(fd.DiscardOnClose(), fd.Close())
 }
 
 // Close releases the connection or listener and ends a connect in flight.

@@ -174,20 +174,24 @@ func (fd *FD) Close() error {
 	return fd.fileError(fd.file.Close())
 }
 
-// Abort closes with SO_LINGER at zero: on TCP what is unsent is discarded and
-// the peer sees a reset (socket(7), RFC 9293 section 3.10.5). On a Unix
-// socket it is a plain close.
-func (fd *FD) Abort() error {
-	if fd.closed.Load() {
-		return nil
-	}
-	lerr := fd.control(func(n int) error {
+// DiscardOnClose makes the next Close discard what is unsent: SO_LINGER at
+// zero. On TCP the peer then sees a reset (socket(7), RFC 9293 section
+// 3.10.5); on a Unix socket it changes nothing.
+func (fd *FD) DiscardOnClose() error {
+	return fd.control(func(n int) error {
 		if err := check(CallSetsockopt, n); err != nil {
 			return err
 		}
 		return unix.SetsockoptLinger(n, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	})
-	return errors.Join(lerr, fd.Close())
+}
+
+// Abort is DiscardOnClose and Close.
+func (fd *FD) Abort() error {
+	if fd.closed.Load() {
+		return nil
+	}
+	return errors.Join(fd.DiscardOnClose(), fd.Close())
 }
 
 // control runs f with the descriptor held open.
