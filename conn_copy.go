@@ -165,84 +165,90 @@ func (c *Conn) copyFromConn(src *Conn) (int64, error) {
 	}
 }
 
-// spliceFrom is readFromConn between kernel sockets. It has both turns until
-// the end; the deadlines of each side bound it.
+// spliceFrom is readFromConn between kernel sockets. It has src's turn while it
+// receives and c's while it sends, never one while it waits for the other:
+// whoever ends one of the two connections is not held up by the other.
 func (c *Conn) spliceFrom(src *Conn) (int64, error) {
-	if err := src.rd.lock(background); err != nil {
-		return 0, src.opError(OpRead, err)
-	}
-	c.wr.acquire()
-	before := c.sent.Load()
-	readErr, writeErr := c.splice(src)
-	moved := c.sent.Load() - before
-	if writeErr != nil {
-		c.step(OpWrite, c.now(), 0, writeErr)
-	}
-	c.wr.unlock()
-	if readErr != nil {
-		src.step(OpRead, src.now(), 0, readErr)
-	}
-	src.rd.unlock()
-
-	src.afterRead(readErr)
-	c.afterWrite(writeErr)
-	if writeErr != nil {
-		return moved, writeErr
-	}
-	if errors.Is(readErr, io.EOF) {
-		return moved, nil
-	}
-	return moved, readErr
-}
-
-func (c *Conn) splice(src *Conn) (readErr, writeErr error) {
-	// What is in memory goes first, and takes part in no splice.
-	for {
-		if err := c.canSend(); err != nil {
-			return nil, err
-		}
-		switch f := src.flags.Load(); {
-		case f&(flagGone|flagReadClosed) != 0:
-			_, err := src.receive(background, nil)
-			return err, nil
-		case len(src.unread) > 0:
-			p := src.unread
-			src.setUnread(nil)
-			n, err := c.send(background, p)
-			if err != nil {
-				src.pushBack(p[n:])
-				return nil, err
-			}
-			continue
-		case f&flagReadEnded != 0:
-			return io.EOF, nil
-		}
-		break
-	}
-	t := sys.Transfer{
-		Dst: c.kernel(), Src: src.kernel(),
-		Received: func(n int) {
+	var moved int64
+	t, err := sys.NewTransfer(c.kernel(), src.kernel(),
+		func(n int) {
 			src.gotBytes(n)
 			if src.trace != nil {
 				src.emit(Event{Op: OpRead, Bytes: int64(n)})
 			}
 		},
-		Sent: func(n int) {
+		func(n int) {
+			moved += int64(n)
 			c.sent.Store(c.sent.Load() + int64(n))
 			if c.trace != nil {
 				c.emit(Event{Op: OpWrite, Bytes: int64(n)})
 			}
-		},
+		})
+	if err != nil {
+		return 0, err
 	}
-	left, rerr, werr := t.Run()
-	src.pushBack(left)
-	switch {
-	case werr != nil:
-		return nil, c.callError(background, OpWrite, werr)
-	case errors.Is(rerr, errors.ErrUnsupported):
-		return rerr, nil
-	case rerr != nil:
-		return src.readError(background, rerr), nil
+	for {
+		kept, err := c.spliceIn(src, t)
+		if errors.Is(err, io.EOF) {
+			return moved, nil
+		}
+		if err != nil {
+			return moved, err
+		}
+		if kept != nil {
+			n, err := c.Write(kept)
+			moved += int64(n)
+			if err != nil {
+				src.giveBack(kept[n:])
+				return moved, err
+			}
+			continue
+		}
+		if err := c.spliceOut(t); err != nil {
+			src.giveBack(t.Left())
+			return moved, err
+		}
 	}
-	return src.readEnded(), nil
+}
+
+// spliceIn receives from src: what is in memory, which takes part in no
+// splice, or into t.
+func (c *Conn) spliceIn(src *Conn, t *sys.Transfer) (kept []byte, err error) {
+	if err := src.rd.lock(background); err != nil {
+		return nil, src.opError(OpRead, err)
+	}
+	switch f := src.flags.Load(); {
+	case f&(flagGone|flagReadClosed) != 0:
+		_, err = src.receive(background, nil)
+	case len(src.unread) > 0:
+		kept = src.unread
+		src.setUnread(nil)
+	case f&flagReadEnded != 0:
+		err = io.EOF
+	default:
+		if err = t.Fill(); err != nil {
+			err = src.readError(background, err)
+			src.step(OpRead, src.now(), 0, err)
+		}
+	}
+	src.rd.unlock()
+	src.afterRead(err)
+	return kept, err
+}
+
+// spliceOut sends what t has.
+func (c *Conn) spliceOut(t *sys.Transfer) error {
+	c.wr.acquire()
+	err := c.canSend()
+	if err == nil {
+		if err = t.Flush(); err != nil {
+			err = c.callError(background, OpWrite, err)
+		}
+	}
+	if err != nil {
+		c.step(OpWrite, c.now(), 0, err)
+	}
+	c.wr.unlock()
+	c.afterWrite(err)
+	return err
 }

@@ -140,20 +140,27 @@ func (c *Conn) CloseWrite() error {
 
 // endWrite sends our end; the caller has the turn.
 func (c *Conn) endWrite() error {
-	start := c.now()
+	start := time.Now()
 	c.set(flagWriteEnded)
+	// Before the call: the peer's answer to our end can be faster than we are.
+	c.mu.Lock()
+	first := c.by == Nobody
+	if first {
+		c.by = Us
+	}
+	c.wroteEnd = start
+	c.mu.Unlock()
 	err := c.s.CloseWrite()
-	switch {
-	case err == nil:
+	if err != nil {
 		c.mu.Lock()
-		c.wroteEnd = time.Now()
-		if c.by == Nobody {
-			c.by = Us
+		if first {
+			c.by = Nobody
 		}
+		c.wroteEnd = time.Time{}
 		c.mu.Unlock()
-	case errors.Is(err, errors.ErrUnsupported):
-	default:
-		err = c.shutdownError(err)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			err = c.shutdownError(err)
+		}
 	}
 	if c.trace != nil {
 		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpShutdown, Detail: "write", Err: err})

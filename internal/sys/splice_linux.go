@@ -3,6 +3,7 @@
 package sys
 
 import (
+	"io"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -99,49 +100,69 @@ func CloseIdlePipes() {
 	}
 }
 
-// A Transfer moves bytes from Src to Dst until Src's end: small messages with
-// recv and send, bulk with splice(2) through a pooled pipe. A buffer or a
-// pipe is held only while data flows, none while it waits. Run occupies the
-// receiving side of Src and the sending side of Dst.
+// A Transfer moves bytes from one socket to another: small messages with recv
+// and send, bulk with splice(2) through a pooled pipe. A buffer or a pipe is
+// held only while data flows, none while Fill waits. It is not safe for
+// concurrent use.
 type Transfer struct {
-	Dst, Src *FD
-	// Received and Sent are told of bytes as they are moved, never both nil.
-	Received, Sent func(n int)
+	dst, src       *FD
+	received, sent func(n int)
 
 	pipe   *pipe
 	small  *[smallRead]byte
 	off, n int // the bytes of small that are not sent yet
 	bulk   bool
 	err    error
+
+	fillFn, flushFn func(uintptr) bool
 }
 
-// Run returns at Src's end with both errors nil, or with the error of the
-// side that failed. left holds what was received and could not be sent.
-func (t *Transfer) Run() (left []byte, readErr, writeErr error) {
-	fill, flush := t.fill, t.flush
-	for {
-		t.err = nil
-		if err := t.Src.rc.Read(fill); err != nil {
-			return nil, t.Src.fileError(err), nil
-		}
-		if t.err != nil {
-			t.release()
-			return nil, t.err, nil
-		}
-		if t.n == 0 && (t.pipe == nil || t.pipe.queued == 0) {
-			t.release()
-			return nil, nil, nil
-		}
-		err := t.Dst.rc.Write(flush)
-		if err != nil {
-			err = t.Dst.fileError(err)
-		} else {
-			err = t.err
-		}
-		if err != nil {
-			return t.takeLeft(), nil, err
-		}
+// NewTransfer makes a Transfer that tells received and sent of bytes as they
+// are moved.
+func NewTransfer(dst, src *FD, received, sent func(n int)) (*Transfer, error) {
+	t := &Transfer{dst: dst, src: src, received: received, sent: sent}
+	t.fillFn, t.flushFn = t.fill, t.flush
+	return t, nil
+}
+
+// Fill waits for bytes from the source and receives them; io.EOF is its end.
+// It occupies the source's receiving side, and what was received before must
+// have been flushed.
+func (t *Transfer) Fill() error {
+	t.err = nil
+	if err := t.src.rc.Read(t.fillFn); err != nil {
+		t.err = t.src.fileError(err)
+	} else if t.err == nil && t.n == 0 && (t.pipe == nil || t.pipe.queued == 0) {
+		t.err = io.EOF
 	}
+	if t.err != nil {
+		t.release()
+	}
+	return t.err
+}
+
+// Flush sends what Fill received. It occupies the destination's sending side.
+// After an error Left has the rest.
+func (t *Transfer) Flush() error {
+	t.err = nil
+	if err := t.dst.rc.Write(t.flushFn); err != nil {
+		return t.dst.fileError(err)
+	}
+	return t.err
+}
+
+// Left takes out what was received and not sent, and ends the Transfer.
+func (t *Transfer) Left() []byte {
+	var left []byte
+	if t.small != nil {
+		left = append(left, t.small[t.off:t.off+t.n]...)
+	}
+	if t.pipe != nil {
+		left = append(left, t.pipe.drain()...)
+	}
+	t.off, t.n = 0, 0
+	t.release()
+	return left
 }
 
 func (t *Transfer) release() {
@@ -153,20 +174,6 @@ func (t *Transfer) release() {
 		smallBuffers.Put(t.small)
 		t.small = nil
 	}
-}
-
-// takeLeft saves what is between the two sockets.
-func (t *Transfer) takeLeft() []byte {
-	var left []byte
-	if t.small != nil {
-		left = append(left, t.small[t.off:t.off+t.n]...)
-	}
-	if t.pipe != nil {
-		left = append(left, t.pipe.drain()...)
-	}
-	t.n = 0
-	t.release()
-	return left
 }
 
 // fill is one attempt to receive; false waits, holding nothing.
@@ -191,7 +198,7 @@ func (t *Transfer) fill(src uintptr) bool {
 			return true
 		}
 		if n > 0 {
-			t.Received(n)
+			t.received(n)
 		}
 		return true
 	}
@@ -261,7 +268,7 @@ func (t *Transfer) flush(dst uintptr) bool {
 		}
 		switch err {
 		case nil:
-			t.Sent(n)
+			t.sent(n)
 		case unix.EINTR:
 		case unix.EAGAIN:
 			return false

@@ -7,14 +7,19 @@ import "errors"
 // CloseIdlePipes does nothing: there are no pipes.
 func CloseIdlePipes() {}
 
-// A Transfer needs splice(2): Run says ErrUnsupported as a read error here,
-// and callers copy instead.
-type Transfer struct {
-	Dst, Src       *FD
-	Received, Sent func(n int)
+// A Transfer needs splice(2).
+type Transfer struct{}
+
+// NewTransfer says ErrUnsupported here, and callers copy instead.
+func NewTransfer(_, _ *FD, _, _ func(n int)) (*Transfer, error) {
+	return nil, errors.ErrUnsupported
 }
 
-// Run says ErrUnsupported.
-func (*Transfer) Run() (left []byte, readErr, writeErr error) {
-	return nil, errors.ErrUnsupported, nil
-}
+// Fill says ErrUnsupported.
+func (*Transfer) Fill() error { return errors.ErrUnsupported }
+
+// Flush says ErrUnsupported.
+func (*Transfer) Flush() error { return errors.ErrUnsupported }
+
+// Left has nothing.
+func (*Transfer) Left() []byte { return nil }

@@ -81,13 +81,28 @@ func counted(t *testing.T) func(Call) int64 {
 	return func(c Call) int64 { return n[index[c]].Load() }
 }
 
-func transfer(dst, src *FD) (*Transfer, *int64, *int64) {
-	var in, out int64
-	return &Transfer{
-		Dst: dst, Src: src,
-		Received: func(n int) { in += int64(n) },
-		Sent:     func(n int) { out += int64(n) },
-	}, &in, &out
+func transfer(t *testing.T, dst, src *FD) (tr *Transfer, in, out *int64) {
+	t.Helper()
+	in, out = new(int64), new(int64)
+	tr, err := NewTransfer(dst, src, func(n int) { *in += int64(n) }, func(n int) { *out += int64(n) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr, in, out
+}
+
+// run moves everything, and tells what is left and which side failed.
+func run(tr *Transfer) (left []byte, readErr, writeErr error) {
+	for {
+		if err := tr.Fill(); err == io.EOF {
+			return nil, nil, nil
+		} else if err != nil {
+			return nil, err, nil
+		}
+		if err := tr.Flush(); err != nil {
+			return tr.Left(), nil, err
+		}
+	}
 }
 
 // TestTransfer: every size arrives whole, small ones without splice, bulk with
@@ -129,8 +144,8 @@ func TestTransfer(t *testing.T) {
 			}()
 			done := make(chan []byte)
 			go func() { done <- readAll(t, server) }()
-			tr, in, out := transfer(dst, src)
-			left, rerr, werr := tr.Run()
+			tr, in, out := transfer(t, dst, src)
+			left, rerr, werr := run(tr)
 			if rerr != nil || werr != nil || len(left) != 0 {
 				t.Fatalf("left %d, %v, %v", len(left), rerr, werr)
 			}
@@ -159,9 +174,9 @@ func TestTransferKeepsWhatCouldNotBeSent(t *testing.T) {
 		_, _ = client.Write(want)
 		client.CloseWrite()
 	}()
-	tr, in, out := transfer(dst, src)
+	tr, in, out := transfer(t, dst, src)
 	dst.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // nobody reads
-	left, rerr, werr := tr.Run()
+	left, rerr, werr := run(tr)
 	if rerr != nil || !errors.Is(werr, os.ErrDeadlineExceeded) {
 		t.Fatalf("errors %v, %v", rerr, werr)
 	}
@@ -174,7 +189,7 @@ func TestTransferKeepsWhatCouldNotBeSent(t *testing.T) {
 	if _, err := dst.Write(left); err != nil {
 		t.Fatal(err)
 	}
-	if _, rerr, werr := tr.Run(); rerr != nil || werr != nil {
+	if _, rerr, werr := run(tr); rerr != nil || werr != nil {
 		t.Fatal(rerr, werr)
 	}
 	dst.CloseWrite()
@@ -189,15 +204,15 @@ func TestTransferNamesTheSide(t *testing.T) {
 	dst, server := pair(t)
 	_, _ = client.Write([]byte("x"))
 	client.Abort()
-	tr, _, _ := transfer(dst, src)
-	if _, rerr, werr := tr.Run(); !errors.Is(rerr, syscall.ECONNRESET) || werr != nil {
+	tr, _, _ := transfer(t, dst, src)
+	if _, rerr, werr := run(tr); !errors.Is(rerr, syscall.ECONNRESET) || werr != nil {
 		t.Errorf("source reset: %v, %v", rerr, werr)
 	}
 	client, src = pair(t)
 	server.Abort()
 	_, _ = client.Write([]byte("x"))
-	tr, _, _ = transfer(dst, src)
-	if _, rerr, werr := tr.Run(); rerr != nil || ClassOf(werr) != Reset {
+	tr, _, _ = transfer(t, dst, src)
+	if _, rerr, werr := run(tr); rerr != nil || ClassOf(werr) != Reset {
 		t.Errorf("destination reset: %v, %v", rerr, werr)
 	}
 }
@@ -206,9 +221,9 @@ func TestTransferNamesTheSide(t *testing.T) {
 func TestIdleTransferHoldsNothing(t *testing.T) {
 	client, src := pair(t)
 	dst, server := pair(t)
-	tr, _, _ := transfer(dst, src)
+	tr, _, _ := transfer(t, dst, src)
 	done := make(chan struct{})
-	go func() { _, _, _ = tr.Run(); close(done) }()
+	go func() { _, _, _ = run(tr); close(done) }()
 	want := make([]byte, 1<<20)
 	_, _ = client.Write(want[:len(want)/2])
 	_, _ = client.Write(want[len(want)/2:])
