@@ -16,7 +16,7 @@ import (
 // the fixed list, whether or not a transport for it is imported.
 //
 // Scheme words and host names are read without regard to case. Option names are
-// lower case, an option is given once (except arg, which may repeat), and an
+// lower case, an option is given once (except arg and env, which may repeat), and an
 // option without "=" is refused. Ports are numbers; names of services are not
 // looked up. Host names are ASCII (RFC 1123, and "_"); a name whose last label
 // is a number is refused unless it is an IPv4 address of four decimal numbers,
@@ -524,7 +524,8 @@ func (p *addrParser) options(h *Hop, start, end int) *AddressError {
 		if err != nil {
 			return err
 		}
-		repeats := o.Name == "arg" || strings.HasSuffix(o.Name, ".arg")
+		last := o.Name[strings.LastIndexByte(o.Name, '.')+1:]
+		repeats := last == "arg" || last == "env"
 		if !repeats && slices.ContainsFunc(h.Options, func(have AddressOption) bool { return have.Name == o.Name }) {
 			return p.fail(off, "the option is given twice", "remove one of the two")
 		}

@@ -122,6 +122,17 @@ func (o *outcome) failed(c *Conn) {
 	c.mu.Unlock()
 }
 
+// lost is the outcome when the peer did not take everything in time.
+func (o *outcome) lost(c *Conn, patience time.Duration) {
+	o.how = Lost
+	o.unacked = c.unackedBytes()
+	o.err = &Error{
+		Op: OpDisconnect, Addr: c.peerName(), Kind: KindLost,
+		Err:  &unackedError{o.unacked, patience},
+		Hint: "the peer does not read, or the path to it is gone; allow more time, or abort",
+	}
+}
+
 // settle records the outcome and releases the carrier. What is not complete
 // is closed all the same, not reset: the kernel goes on trying, and the bytes
 // it delivers are right ones.
@@ -152,7 +163,7 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 	}
 	var err error
 	if !c.is(flagWriteEnded) && !c.is(flagFailed) {
-		err = c.endWrite()
+		err = c.endWriteWithin(ctx, patience)
 	}
 	c.wr.unlock()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -165,7 +176,12 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 		return nil
 	}
 	if err != nil && !c.is(flagFailed) {
-		return err
+		if ctx.Err() != nil {
+			return err
+		}
+		// The carrier did not take our end: the peer does not read.
+		o.lost(c, patience)
+		return nil
 	}
 
 	if err := c.takeTurn(ctx, &c.rd, patience); err != nil {
@@ -201,18 +217,27 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 	}
 	switch {
 	case o.unacked > 0:
-		o.how = Lost
-		o.err = &Error{
-			Op: OpDisconnect, Addr: c.peerName(), Kind: KindLost,
-			Err:  &unackedError{o.unacked, patience},
-			Hint: "the peer does not read, or the path to it is gone; allow more time, or abort",
-		}
+		o.lost(c, patience)
 	case theirEnd:
 		o.how = Graceful
 	default:
 		o.how = Delivered
 	}
 	return nil
+}
+
+// endWriteWithin is endWrite for a carrier that must write to say so: the
+// caller's deadline, or closing, is not to cut it.
+func (c *Conn) endWriteWithin(ctx context.Context, patience time.Duration) error {
+	w, err := c.wr.begin(ctx)
+	if err != nil {
+		return c.opError(OpDisconnect, err)
+	}
+	c.wr.lend(time.Now().Add(patience))
+	err = c.endWrite()
+	c.wr.restore()
+	c.wr.end(w)
+	return err
 }
 
 // takeTurn waits for the turn of d: for patience if nobody moves, then
@@ -394,6 +419,9 @@ type unackedError struct {
 }
 
 func (e *unackedError) Error() string {
+	if e.n == 0 {
+		return "our end was not taken for " + e.after.String()
+	}
 	return fmt.Sprintf("%d bytes were not acknowledged, and none more for %s", e.n, e.after)
 }
 
@@ -464,7 +492,12 @@ func (c *Conn) closeNow() bool {
 	if !c.is(flagReadEnded) || c.is(flagFailed) {
 		return false
 	}
-	if _, ok := optionally[interface{ WaitPeer() error }](c.s); ok || !c.wr.try() {
+	switch c.s.(type) {
+	case *kernelStream, *memStream: // nothing they do here blocks
+	default:
+		return false
+	}
+	if !c.wr.try() {
 		return false
 	}
 	defer c.wr.unlock()

@@ -270,6 +270,9 @@ func (d *Dialer) dialUnix(ctx context.Context, path string) (*Conn, error) {
 	if err != nil {
 		return nil, opError(OpConnect, "unix:"+path, err)
 	}
+	if d.Local != "" {
+		return nil, unsupported(OpBind, d.Local, "a Dialer does not name its end of a Unix socket: use Socket.Bind")
+	}
 	return d.retry(ctx, "unix", path, func(ctx context.Context, r *dialRound) (*Conn, error) {
 		r.network = "unix"
 		c, err := r.attempt(ctx, a)

@@ -57,9 +57,9 @@ func (s *kernelStream) SetDeadline(t time.Time) error {
 
 // kernelCaps is what a kernel socket of this family can do here.
 func kernelCaps(f sys.Family) Caps {
-	c := CapHalfClose | CapCutDetect | CapDeadline | CapBindSource
+	c := CapHalfClose | CapCutDetect | CapDeadline
 	if f != sys.Unix {
-		c |= CapAbort
+		c |= CapAbort | CapBindSource
 		if acksKnown {
 			c |= CapCloseAck
 		}

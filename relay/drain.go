@@ -1,0 +1,87 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/anysock/anysock"
+)
+
+// Shutdown ends a Relay so that nobody loses what he was promised: it accepts
+// what waits in the listeners' queues, closes the listeners that
+// were served, and lets every connection finish, those from the queues included. What still runs after
+// Drain, or when ctx is done if that is earlier, is aborted on both legs (a
+// reset on tcp), with ErrDrainDeadline as the reason in its record. It returns
+// when all goroutines of the Relay have ended and OnEnd was told of every
+// connection.
+//
+// The error is that of draining the listeners; what was cut is none, and
+// Drained says so. A second Shutdown waits for the first, and its ctx counts
+// too: call it with a ctx that is done to cut at once.
+func (r *Relay) Shutdown(ctx context.Context) (Drained, error) {
+	r.init()
+	first, listeners := r.stop()
+	var err error
+	for _, ln := range listeners {
+		conns, derr := ln.Drain()
+		for _, c := range conns {
+			r.start(c, false)
+		}
+		err = errors.Join(err, derr)
+	}
+	if first {
+		r.emptied()
+	}
+	limit := time.NewTimer(max(orDefault(r.Drain, DefaultDrain), 0))
+	defer limit.Stop()
+	select {
+	case <-r.idle:
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	r.cut(ErrDrainDeadline) // nothing is left to cut after idle
+	<-r.idle
+
+	if first && r.w != nil {
+		r.w.leave()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.drained, err
+}
+
+// stop turns newcomers away. Only the first call has listeners to drain.
+func (r *Relay) stop() (first bool, listeners []*anysock.Listener) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopping {
+		return false, nil
+	}
+	r.stopping, r.emptying = true, true
+	close(r.closed)
+	for ln := range r.listeners {
+		listeners = append(listeners, ln)
+	}
+	return true, listeners
+}
+
+// emptied says that the queues are empty and closed.
+func (r *Relay) emptied() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.emptying = false
+	r.finishIfIdle()
+}
+
+// finishIfIdle wakes Shutdown when nothing is left; mu is held.
+func (r *Relay) finishIfIdle() {
+	if !r.stopping || r.emptying || r.serving > 0 || len(r.sessions) > 0 {
+		return
+	}
+	select {
+	case <-r.idle:
+	default:
+		close(r.idle)
+	}
+}
