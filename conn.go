@@ -78,6 +78,7 @@ const (
 	flagDisconnecting             // Disconnect or Close is at work
 	flagClosing                   // Close, Abort or a finished Disconnect: callers are turned away
 	flagReleased                  // the carrier is closed
+	flagEndUnsent                 // sending our end was cut: it is to be tried again
 	flagTurnedAway                // Disconnect lost patience with callers at work
 	flagReadClosed                // CloseRead: our readers are turned away
 )
@@ -318,7 +319,8 @@ func (c *Conn) fail(op string, err error) error {
 		e.Kind = KindTruncated
 	}
 	c.mu.Lock()
-	if c.failure == nil {
+	first := c.failure == nil
+	if first {
 		c.failure, c.failHow = e, how
 		if c.by == Nobody && how == AbortedByPeer {
 			c.by = Peer
@@ -326,6 +328,11 @@ func (c *Conn) fail(op string, err error) error {
 	}
 	c.mu.Unlock()
 	c.set(flagFailed)
+	if !first {
+		// The carrier tells a reset once; what it says next is no news
+		// (docs/notes/so-error).
+		return c.failed(op)
+	}
 	return e
 }
 

@@ -162,7 +162,7 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 		return c.opError(OpDisconnect, err)
 	}
 	var err error
-	if !c.is(flagWriteEnded) && !c.is(flagFailed) {
+	if c.endIsDue() {
 		err = c.endWriteWithin(ctx, patience)
 	}
 	c.wr.unlock()
@@ -343,6 +343,8 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 				_ = c.fail(OpDisconnect, reason)
 			}
 			return nil
+		case errors.Is(err, errors.ErrUnsupported):
+			return nil // nobody acknowledges, whatever was declared
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if ctx.Err() == nil && !c.is(flagFailed) && !p.progress() {
 				o.unacked = c.unackedBytes()
@@ -501,7 +503,7 @@ func (c *Conn) closeNow() bool {
 		return false
 	}
 	defer c.wr.unlock()
-	if !c.is(flagWriteEnded) {
+	if c.endIsDue() {
 		if err := c.endWrite(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			return false
 		}
@@ -525,7 +527,7 @@ func (c *Conn) closeNow() bool {
 // closePlainly gives up the background disconnect: beyond the Group's limit.
 func (c *Conn) closePlainly() {
 	if c.wr.try() {
-		if !c.is(flagWriteEnded) && !c.is(flagFailed) {
+		if c.endIsDue() {
 			_ = c.endWrite()
 		}
 		c.wr.unlock()

@@ -119,7 +119,8 @@ func (c *Conn) sendBuffers(bufs [][]byte) (n int64, err error) {
 
 // CloseWrite ends our direction: when the peer has read what was written it
 // reads end of file, and may go on sending. It waits for a Write that is at
-// work. Without CapHalfClose it says ErrUnsupported and does nothing; a
+// work. A carrier that must write to say so may be cut by the write deadline:
+// call it again then. Without CapHalfClose it says ErrUnsupported and does nothing; a
 // second call does nothing.
 func (c *Conn) CloseWrite() error {
 	if !c.caps.Has(CapHalfClose) {
@@ -130,12 +131,19 @@ func (c *Conn) CloseWrite() error {
 	switch f := c.flags.Load(); {
 	case f&flagGone != 0:
 		return closedError(OpShutdown, c.peerName())
-	case f&flagWriteEnded != 0:
+	case f&(flagWriteEnded|flagEndUnsent) == flagWriteEnded:
 		return nil
 	case f&flagFailed != 0:
 		return c.failed(OpShutdown)
 	}
 	return c.endWrite()
+}
+
+// endIsDue reports whether our end has still to be sent: it was not tried, or
+// a deadline cut it on a carrier that writes to say so.
+func (c *Conn) endIsDue() bool {
+	f := c.flags.Load()
+	return f&(flagWriteEnded|flagEndUnsent) != flagWriteEnded && f&flagFailed == 0
 }
 
 // endWrite sends our end; the caller has the turn.
@@ -159,8 +167,12 @@ func (c *Conn) endWrite() error {
 		c.wroteEnd = time.Time{}
 		c.mu.Unlock()
 		if !errors.Is(err, errors.ErrUnsupported) {
-			err = c.shutdownError(err)
+			if err = c.shutdownError(err); !c.is(flagFailed) {
+				c.set(flagEndUnsent)
+			}
 		}
+	} else {
+		c.flags.And(^uint32(flagEndUnsent))
 	}
 	if c.trace != nil {
 		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpShutdown, Detail: "write", Err: err})

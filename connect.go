@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -108,12 +107,16 @@ func connectError(network, addr string, attempts []Attempt, ctxErr error) *Error
 		e.Err = errors.New("there is no address to try")
 	}
 	e.Kind = kindOf(e.Err)
-	if e.Kind == KindReset {
-		// A connection that was never there was not reset but refused.
+	// What was never connected was neither reset nor lost.
+	switch class := sys.ClassOf(e.Err); {
+	case e.Kind == KindReset, class == sys.Missing && network == "unix":
 		e.Kind = KindRefused
-	}
-	if sys.ClassOf(e.Err) == sys.Missing && strings.HasPrefix(network, "unix") {
-		e.Kind = KindRefused
+	case e.Kind == KindLost:
+		e.Kind = KindTimeout
+	case class == sys.NotLocal && errorOp(e.Err) != OpBind:
+		e.Kind = KindLimit
+		e.Hint = "no local port is free for " + addr + ": see net.ipv4.ip_local_port_range, or connect from more addresses"
+		return e
 	}
 	if e.Kind == KindTimeout && ctxErr == nil {
 		e.Hint = addr + " does not answer: a firewall may drop the packets, or the host is down"
@@ -121,6 +124,15 @@ func connectError(network, addr string, attempts []Attempt, ctxErr error) *Error
 		e.Hint = hintFor(OpConnect, addr, e.Kind, e.Err)
 	}
 	return e
+}
+
+// errorOp is the step that err failed at, if it says so.
+func errorOp(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Op
+	}
+	return ""
 }
 
 // sleep waits for d or until ctx is done.

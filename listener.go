@@ -131,7 +131,7 @@ func (l *Listener) acceptTurn(ctx context.Context) (*Conn, error) {
 		l.giveSlot()
 		return nil, opError(OpAccept, l.name(), err)
 	}
-	s, err := l.acceptStream(ctx)
+	s, err := l.acceptStream(ctx, -1)
 	l.rd.end(w)
 	if err != nil {
 		l.giveSlot()
@@ -188,52 +188,58 @@ func (l *Listener) acceptError(ctx context.Context, err error) error {
 	return opError(OpAccept, l.name(), err)
 }
 
-// acceptStream accepts, whatever passing trouble there is.
-func (l *Listener) acceptStream(ctx context.Context) (stream, error) {
+// acceptStream accepts, whatever passing trouble there is. patience bounds how
+// long it goes on without descriptors or memory; negative is for ever.
+func (l *Listener) acceptStream(ctx context.Context, patience time.Duration) (stream, error) {
 	var delay time.Duration
 	var since time.Time
 	for {
 		s, err := l.a.accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			return s, nil
-		}
-		switch sys.ClassOf(err) {
-		case sys.Aborted, sys.Unreachable, sys.Denied, sys.Unsupported:
-			// Of one connection, not of the listener (accept(2)).
+		case sys.ClassOf(err) == sys.Exhausted:
+		case isOneConnections(err):
 			continue
-		case sys.Exhausted:
 		default:
-			if isOneConnections(err) {
-				continue
-			}
 			return nil, err
 		}
 		l.exhausted.Add(1)
 		if since.IsZero() {
 			since = time.Now()
 		}
-		delay = min(max(2*delay, DefaultAcceptBackoff), MaxAcceptBackoff)
-		if l.trace != nil {
-			l.trace(Event{Time: time.Now(), Op: OpAccept, Socket: l.id, Network: l.network, Local: l.a.Addr().String(), State: StateListening, Detail: "pause " + delay.String(), Err: opError(OpAccept, l.name(), err)})
-		}
-		if _, err := l.rd.waitFor(ctx, nil, delay); err != nil {
+		if patience >= 0 && time.Since(since) >= patience {
 			return nil, err
 		}
 		if sh, ok := l.a.(interface{ shed() bool }); ok && time.Since(since) >= DefaultShedAfter && sh.shed() {
 			l.shed.Add(1)
 		}
+		delay = min(max(2*delay, DefaultAcceptBackoff), MaxAcceptBackoff)
+		if l.trace != nil {
+			l.trace(Event{Time: time.Now(), Op: OpAccept, Socket: l.id, Network: l.network, Local: l.a.Addr().String(), State: StateListening, Detail: "pause " + delay.String(), Err: opError(OpAccept, l.name(), err)})
+		}
+		if patience >= 0 { // draining: nobody's deadline counts
+			if err := sleep(ctx, delay); err != nil {
+				return nil, err
+			}
+			l.rd.lend(time.Now().Add(drainGrace))
+			continue
+		}
+		if _, err := l.rd.waitFor(ctx, nil, delay); err != nil {
+			return nil, err
+		}
 	}
 }
 
-// isOneConnections knows the errors of accept(2) that Linux passes on from
-// the new connection.
+// isOneConnections knows the errors of accept(2) that concern one connection
+// and not the listener: it died in the queue, a firewall forbids it, or its
+// network error is passed on, as Linux does.
 func isOneConnections(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EPROTO, syscall.ENOPROTOOPT} {
-		if errors.Is(err, errno) {
-			return true
-		}
+	switch sys.ClassOf(err) {
+	case sys.Aborted, sys.Unreachable, sys.Denied, sys.Unsupported:
+		return true
 	}
-	return false
+	return errors.Is(err, syscall.EPROTO) || errors.Is(err, syscall.ENOPROTOOPT)
 }
 
 // Exhausted is how often accepting failed for want of descriptors or memory,
@@ -310,13 +316,11 @@ func (l *Listener) Drain() ([]*Conn, error) {
 		sh.shrink()
 	}
 	for len(conns) < maxDrain {
-		// A deadline in the near future takes what is there and waits no more.
+		// A deadline in the near future takes what is there and waits no more;
+		// trouble that may pass has it renewed.
 		l.rd.lend(time.Now().Add(drainGrace))
 		var s stream
-		if s, err = l.a.accept(); err != nil {
-			if isOneConnections(err) || sys.ClassOf(err) == sys.Aborted {
-				continue
-			}
+		if s, err = l.acceptStream(background, drainPatience); err != nil {
 			break
 		}
 		conns = append(conns, newConn(0, l.network, s, capsFor(s, l.caps), l.opts, l.group, l.trace))
@@ -331,8 +335,10 @@ func (l *Listener) Drain() ([]*Conn, error) {
 	return conns, errors.Join(err, l.Close())
 }
 
-// drainGrace is how long Drain looks at an empty queue.
-const drainGrace = 20 * time.Millisecond
+const (
+	drainGrace    = 20 * time.Millisecond // how long Drain looks at an empty queue
+	drainPatience = time.Second           // how long it goes on without descriptors or memory
+)
 
 // SyscallConn gives access to the descriptor; ErrUnsupported where there is
 // none.

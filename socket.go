@@ -81,11 +81,12 @@ func NewSocket(network string) (*Socket, error) {
 	default:
 		return nil, &Error{Op: OpSocket, Addr: network, Kind: KindAddress, Err: errors.New("unknown network"), Hint: "use tcp, tcp4, tcp6 or unix; other transports start at Dial and Listen"}
 	}
-	if err == nil {
-		err = s.familyDefaults(s.s)
-	}
 	if err != nil {
 		return nil, opError(OpSocket, network, err)
+	}
+	if err := s.familyDefaults(s.s); err != nil {
+		s.s.Close()
+		return nil, opError(OpOption, "IPV6_V6ONLY", err)
 	}
 	return s, nil
 }

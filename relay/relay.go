@@ -189,6 +189,7 @@ func (r *Relay) givePlace() {
 
 // Stats counts up to now, bytes of connections that still run included.
 func (r *Relay) Stats() Stats {
+	r.init()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := r.stats

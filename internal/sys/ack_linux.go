@@ -25,11 +25,15 @@ func (fd *FD) Unacked() (int, error) {
 	return n, err
 }
 
-func unacked(d int) (int, error) {
-	if err := check(CallUnacked, d); err != nil {
-		return 0, err
-	}
-	return unix.IoctlGetInt(d, unix.SIOCOUTQ)
+func unacked(d int) (n int, err error) {
+	err = retryEINTR(func() error {
+		err := check(CallUnacked, d)
+		if err == nil {
+			n, err = unix.IoctlGetInt(d, unix.SIOCOUTQ)
+		}
+		return err
+	})
+	return n, err
 }
 
 // WaitAcked waits until everything we sent is acknowledged. Call it after
@@ -44,8 +48,6 @@ func (fd *FD) WaitAcked() error {
 	err := fd.rc.Write(func(d uintptr) bool {
 		n, err := unacked(int(d))
 		switch {
-		case err == unix.EINTR:
-			return false
 		case err != nil:
 			werr = err
 			return true

@@ -425,8 +425,8 @@ func (fd *FD) learnPeer() error {
 // here, where no read or write can want it: reading consumes it
 // (docs/notes/so-error).
 func connected(n int) (done bool, err error) {
-	if err := check(CallConnectError, n); err != nil {
-		return err != unix.EINTR, err
+	if err := retryEINTR(func() error { return check(CallConnectError, n) }); err != nil {
+		return true, err
 	}
 	v, err := unix.GetsockoptInt(n, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
@@ -453,11 +453,13 @@ func connected(n int) (done bool, err error) {
 func (fd *FD) Unread() (int, error) {
 	var n int
 	err := fd.control(func(d int) error {
-		err := check(CallUnread, d)
-		if err == nil {
-			n, err = unread(d)
-		}
-		return err
+		return retryEINTR(func() error {
+			err := check(CallUnread, d)
+			if err == nil {
+				n, err = unread(d)
+			}
+			return err
+		})
 	})
 	return n, err
 }
