@@ -176,7 +176,7 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 		return nil
 	}
 	if err != nil && !c.is(flagFailed) {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		// The carrier did not take our end: the peer does not read.
@@ -610,6 +610,8 @@ func (c *Conn) abort(how How, cause error) error {
 		}
 	}
 	c.emit(Event{Time: start, Op: OpAbort, Err: lingerErr})
+	c.rd.cutOff()
+	c.wr.cutOff()
 	if c.is(flagFailed) {
 		c.finishFailed()
 	} else {

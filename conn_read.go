@@ -106,7 +106,14 @@ func (c *Conn) readError(ctx context.Context, err error) error {
 // makes it no end: after a reset that a write noticed first, the kernel says
 // end of file (docs/notes/so-error). If that write saw EPIPE, the end had
 // come in before the reset and is true.
+//
+// The other calls that can take the reset from the kernel have the write turn
+// until they have recorded it, so a connection that is over is not judged
+// before that is free.
 func (c *Conn) readEnded() error {
+	if fd := c.kernel(); fd != nil && !c.is(flagFailed) && fd.Dead() && c.wr.lockWithin(endingGrace) {
+		c.wr.unlock()
+	}
 	if c.is(flagFailed) {
 		c.mu.Lock()
 		genuine := errors.Is(c.failure, syscall.EPIPE)

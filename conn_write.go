@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
@@ -136,7 +137,11 @@ func (c *Conn) CloseWrite() error {
 	case f&flagFailed != 0:
 		return c.failed(OpShutdown)
 	}
-	return c.endWrite()
+	err := c.endWrite()
+	if err != nil && !c.is(flagFailed) && c.is(flagGone) {
+		return closedError(OpShutdown, c.peerName()) // Close cut it, and will try again
+	}
+	return err
 }
 
 // endIsDue reports whether our end has still to be sent: it was not tried, or
@@ -191,5 +196,8 @@ func (c *Conn) shutdownError(err error) error {
 			err = syscall.ECONNRESET
 		}
 	}
-	return c.callError(background, OpShutdown, err)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.opError(OpShutdown, err)
+	}
+	return c.fail(OpShutdown, err)
 }

@@ -28,6 +28,7 @@ type direction struct {
 	lent     bool          // a disconnect of ours sets the deadline
 	lentTo   time.Time     // to this
 	taken    bool          // closing: the caller's deadline no longer counts
+	dead     bool          // aborted: nobody's deadline counts
 	changed  chan struct{} // closed when any of these changed; nil until somebody asks
 }
 
@@ -41,7 +42,7 @@ func (d *direction) update() error {
 		d.changed = nil
 	}
 	switch {
-	case d.cut:
+	case d.cut, d.dead:
 		return d.apply(longAgo)
 	case d.lent:
 		return d.apply(d.lentTo)
@@ -67,6 +68,14 @@ func (d *direction) take() {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
 	d.taken = true
+	_ = d.update()
+}
+
+// cutOff wakes whatever waits, a disconnect of ours too, for good.
+func (d *direction) cutOff() {
+	d.dmu.Lock()
+	defer d.dmu.Unlock()
+	d.dead = true
 	_ = d.update()
 }
 

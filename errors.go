@@ -135,6 +135,7 @@ func kindOf(err error) Kind {
 		ne  net.Error
 		ae  *AddressError
 		ce  *causeError
+		nae *net.AddrError
 	)
 	switch {
 	case err == nil:
@@ -153,6 +154,8 @@ func kindOf(err error) Kind {
 		return KindClosed
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return KindTruncated
+	case errors.As(err, &nae):
+		return KindName // a name without an address that suits
 	case errors.As(err, &dns):
 		if dns.IsTimeout {
 			return KindTimeout

@@ -8,13 +8,13 @@ import (
 	"github.com/anysock/anysock"
 )
 
-// Shutdown ends a Relay so that nobody loses what he was promised: it accepts
-// what waits in the listeners' queues, closes the listeners that
-// were served, and lets every connection finish, those from the queues included. What still runs after
-// Drain, or when ctx is done if that is earlier, is aborted on both legs (a
-// reset on tcp), with ErrDrainDeadline as the reason in its record. It returns
-// when all goroutines of the Relay have ended and OnEnd was told of every
-// connection.
+// Shutdown ends a Relay so that nobody loses what it was promised: it accepts
+// what waits in the queues of the listeners that were served, closes those, and
+// lets every connection finish, the ones from the queues included. What still
+// runs after Drain, or when ctx is done if that is earlier, is aborted on both
+// legs (a reset on tcp), with ErrDrainDeadline as the reason in its record. It
+// returns when all goroutines of the Relay have ended and OnEnd was told of
+// every connection.
 //
 // The error is that of draining the listeners; what was cut is none, and
 // Drained says so. A second Shutdown waits for the first, and its ctx counts

@@ -19,8 +19,9 @@ type Options struct {
 	// negative are never.
 	Idle time.Duration
 	// LastWords is how long bytes that a leg had sent before it failed may
-	// wait for the other leg to take some, before that is aborted too. 0 is
-	// DefaultLastWords, negative does not wait for them.
+	// wait for the other leg to take some, before that is aborted too; each
+	// time it takes some they may wait again. 0 is DefaultLastWords, negative
+	// does not wait for them.
 	LastWords time.Duration
 }
 
@@ -39,12 +40,12 @@ type Options struct {
 //
 // The two directions do not depend on each other: after one has ended the
 // other lives as long as it likes, unless Options.Idle says otherwise, and no
-// clock but that one ends it. Once a leg has failed both are over at once: no
-// direction waits for a leg whose connection is dead. A reset is noticed in
-// every state, also on a leg whose end was read already and while the other
-// leg takes no bytes (on carriers that can tell; see anysock.Conn.Wait). What
-// a leg had sent before its reset may or may not be passed on; that it is not
-// all is always told.
+// clock but that one ends it. Once a leg has failed both are over: no direction
+// waits for a leg whose connection is dead. A reset is noticed in every state,
+// also on a leg whose end was read already, and while the other leg takes no
+// bytes (on carriers that can tell; see anysock.Conn.Wait). What a leg had sent
+// before its reset is passed on as far as the other leg takes it within
+// Options.LastWords; that it may not be all is always told.
 //
 // When both have ended in order, Join disconnects both legs, so that the
 // record says whether everything was acknowledged. That is bounded by the
@@ -313,11 +314,7 @@ func howOf(err error) anysock.How {
 // disconnect ends both legs after both directions have ended in order.
 func (j *joint) disconnect(ctx context.Context) {
 	var other sync.WaitGroup
-	other.Add(1)
-	go func() {
-		defer other.Done()
-		disconnectLeg(ctx, j.legs[0])
-	}()
+	other.Go(func() { disconnectLeg(ctx, j.legs[0]) })
 	disconnectLeg(ctx, j.legs[1])
 	other.Wait()
 

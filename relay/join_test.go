@@ -294,6 +294,45 @@ func TestContract11LastWords(t *testing.T) {
 	}
 }
 
+// TestContract11LastWordsOfABlockedDirection: bytes that had come in before a
+// reset are passed on as long as the other side takes some, and no longer.
+func TestContract11LastWordsOfABlockedDirection(t *testing.T) {
+	const size = 100_000 // what the client does not take fits into the legs' buffers
+	for _, reads := range []bool{true, false} {
+		r := &rig{t: t}
+		r.client, r.inbound = connect(t, "tcp", anysock.Options{ReceiveBuffer: 4 << 10, SendBuffer: 4 << 10})
+		r.outbound, r.server = connect(t, "tcp", anysock.Options{})
+		words := patience
+		if !reads {
+			words = 50 * time.Millisecond
+		}
+		r.join(relay.Options{LastWords: words})
+		write(t, r.server, text(size))
+		last := int64(-1)
+		until(t, "a client that takes no more", func() bool {
+			n := r.inbound.Sent()
+			same := n == last
+			last = n
+			<-time.After(20 * time.Millisecond)
+			return same && n > 0
+		})
+		if last >= size/2 {
+			t.Fatalf("the client has taken %d bytes unread", last)
+		}
+		r.server.Abort()
+		if reads {
+			err := readPrefix(t, r.client, text(size))
+			if kindOf(err) != anysock.KindReset {
+				t.Errorf("the client got %v, want a reset", err)
+			}
+		}
+		rec := r.record()
+		if rec.By != relay.Outbound || rec.How != anysock.AbortedByPeer || (rec.ToInbound.Bytes == size) != reads {
+			t.Errorf("client reads: %t, record: %v", reads, rec)
+		}
+	}
+}
+
 // TestIdle: data in either direction renews the idle time, and nothing else
 // ends a silent connection.
 func TestIdle(t *testing.T) {

@@ -76,6 +76,20 @@ func (fd *FD) WaitAcked() error {
 
 const tcpClose = 7 // TCP_CLOSE, include/net/tcp_states.h
 
+// Dead reports whether a TCP connection is over: reset, or ended both ways.
+func (fd *FD) Dead() bool {
+	if fd.family == Unix {
+		return false
+	}
+	dead := false
+	_ = fd.control(func(d int) error {
+		info, err := unix.GetsockoptTCPInfo(d, unix.IPPROTO_TCP, unix.TCP_INFO)
+		dead = err == nil && info.State == tcpClose
+		return err
+	})
+	return dead
+}
+
 // TakeError reads and thereby consumes the socket's pending error
 // (SO_ERROR). It is for the very last moment before Close: anywhere else the
 // error belongs to the read or write that will report it.

