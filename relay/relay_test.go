@@ -219,6 +219,7 @@ func TestTargetAppears(t *testing.T) {
 
 // TestClientLeavesDuringRetry: nobody dials for a client that is gone.
 func TestClientLeavesDuringRetry(t *testing.T) {
+	needsBackend(t)
 	for _, in := range []string{"tcp", "unix", "mem"} {
 		t.Run(in, func(t *testing.T) {
 			failed := make(chan struct{}, 10)

@@ -1,0 +1,278 @@
+package bench
+
+// This file measures two sides in alternating pairs, and says what the ratio
+// of their costs is and how well that is known.
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	pairCount = flag.Int("pairs", 20, "how many alternating pairs a comparison takes (at least 6)")
+	markdown  = flag.String("markdown", "", "append the tables to this file")
+)
+
+// minPairs is the fewest of which the extremes enclose the median with 95 %.
+const minPairs = 6
+
+// slicesPerSlot is into how many parts each slot is cut. The two slots of a pair run
+// slice by slice in turn, so that what disturbs for longer than a slice
+// disturbs both.
+const slicesPerSlot = 8
+
+// A sample is what some work cost.
+type sample struct {
+	cpu    time.Duration // of the worker process
+	work   float64       // in the comparison's unit
+	allocs uint64        // objects
+}
+
+// cost is seconds of processor time for one unit of work.
+func (s sample) cost() float64 { return s.cpu.Seconds() / s.work }
+
+func (s sample) plus(o sample) sample {
+	return sample{s.cpu + o.cpu, s.work + o.work, s.allocs + o.allocs}
+}
+
+// A side is one of two things to compare.
+type side struct {
+	name  string
+	start func(tb testing.TB) slot // in a new process, warmed up
+}
+
+// A slot is a side at work, once in every pair.
+type slot interface {
+	slice(tb testing.TB) sample
+	stop()
+}
+
+// A comparison is of subject with base; what it found is added pair by pair.
+type comparison struct {
+	base, subject side
+	bases         []sample
+	subjects      []sample
+}
+
+// runPair runs one slot of each; turned puts the subject first.
+func (c *comparison) runPair(tb testing.TB, turned bool) {
+	var slots [2]slot
+	var sums [2]sample
+	for i, s := range []side{c.base, c.subject} {
+		slots[i] = s.start(tb)
+		defer slots[i].stop()
+	}
+	for i := range 2 * slicesPerSlot {
+		which := (i + 1) / 2 % 2 // 0 1 1 0 and so on: a drift hits both alike
+		if turned {
+			which = 1 - which
+		}
+		sums[which] = sums[which].plus(slots[which].slice(tb))
+	}
+	c.bases, c.subjects = append(c.bases, sums[0]), append(c.subjects, sums[1])
+}
+
+// comparePairs runs all comparisons side by side, one pair of each in turn.
+func comparePairs(tb testing.TB, comparisons ...*comparison) {
+	if *pairCount < minPairs {
+		tb.Fatalf("-pairs=%d: a 95 %% interval takes at least %d", *pairCount, minPairs)
+	}
+	for i := range *pairCount {
+		for _, c := range comparisons {
+			c.runPair(tb, i%2 == 1)
+			if testing.Verbose() {
+				fmt.Printf("pair %d: %s %.4g s, %s %.4g s per unit of work\n", i+1,
+					c.base.name, c.bases[i].cost(), c.subject.name, c.subjects[i].cost())
+			}
+		}
+	}
+}
+
+// ratios are the subject's costs in units of the base's.
+func (c *comparison) ratios() []float64 {
+	r := make([]float64, len(c.bases))
+	for i := range r {
+		r[i] = c.subjects[i].cost() / c.bases[i].cost()
+	}
+	return r
+}
+
+// median is the middle of the values, or between the two in the middle.
+func median(values []float64) float64 {
+	s := slices.Sorted(slices.Values(values))
+	n := len(s)
+	return (s[(n-1)/2] + s[n/2]) / 2
+}
+
+// medianInterval encloses the median of what the values were drawn from with
+// a probability of at least 95 %. The number of values below that median is
+// binomial with p = 1/2 whatever the distribution, so leaving out the k-1
+// smallest and the k-1 greatest misses it with twice P(X < k). It takes the
+// greatest k that keeps this within 5 %.
+func medianInterval(values []float64) (low, high float64) {
+	s := slices.Sorted(slices.Values(values))
+	n := len(s)
+	outside, p, k := 0.0, math.Pow(0.5, float64(n)), 0
+	for outside+p <= 0.025 && k < n/2 {
+		outside += p
+		p *= float64(n-k) / float64(k+1)
+		k++
+	}
+	k = max(k, 1) // of fewer than minPairs values, all
+	return s[k-1], s[n-k]
+}
+
+// mapped is f of every sample.
+func mapped(samples []sample, f func(sample) float64) []float64 {
+	v := make([]float64, len(samples))
+	for i, s := range samples {
+		v[i] = f(s)
+	}
+	return v
+}
+
+// A report is the result of some comparisons, for people.
+type report struct {
+	title   string
+	unit    string  // of a cost, as "µs per echo"
+	scale   float64 // a cost in seconds per unit of work, in that unit
+	per     string  // the unit of work
+	target  float64 // of the first comparison's median
+	methods string  // what else to know about the set-up
+}
+
+// markdown is a table with a row for each comparison.
+func (r report) markdown(comparisons []*comparison) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### %s\n\n", r.title)
+	fmt.Fprintf(&b, "| compared | ratio, median | 95 %% interval | all ratios | CPU %s | allocations per %s |\n", r.unit, r.per)
+	fmt.Fprintf(&b, "|---|---|---|---|---|---|\n")
+	for _, c := range comparisons {
+		ratios := c.ratios()
+		low, high := medianInterval(ratios)
+		fmt.Fprintf(&b, "| %s / %s | %.3f | %.3f to %.3f | %.3f to %.3f | %.3f / %.3f | %.4f / %.4f |\n",
+			c.subject.name, c.base.name, median(ratios), low, high, slices.Min(ratios), slices.Max(ratios),
+			r.scale*median(mapped(c.subjects, sample.cost)), r.scale*median(mapped(c.bases, sample.cost)),
+			median(mapped(c.subjects, allocsPerWork)), median(mapped(c.bases, allocsPerWork)))
+	}
+	first := comparisons[0]
+	verdict := "reached"
+	if median(first.ratios()) > r.target {
+		verdict = "missed"
+	}
+	fmt.Fprintf(&b, "\n%d alternating pairs in one run; the median is to be at most %.2f: %s. The second row is noise alone. %s\n",
+		len(first.bases), r.target, verdict, r.methods)
+	fmt.Fprintf(&b, "%s, %s/%s, %d processors%s.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel())
+	return b.String()
+}
+
+func allocsPerWork(s sample) float64 { return float64(s.allocs) / s.work }
+
+// kernel is its version, for the report; empty where uname(1) is missing.
+func kernel() string {
+	out, err := exec.Command("uname", "-r").Output()
+	if err != nil {
+		return ""
+	}
+	return ", kernel " + strings.TrimSpace(string(out))
+}
+
+// publish prints the table, appends it to -markdown, and puts the first
+// comparison on the benchmark's own line.
+func (r report) publish(b *testing.B, comparisons ...*comparison) {
+	text := r.markdown(comparisons)
+	fmt.Print("\n" + text)
+	if *markdown != "" {
+		if err := appendFile(*markdown, text); err != nil {
+			b.Error(err)
+		}
+	}
+	first := comparisons[0].ratios()
+	low, high := medianInterval(first)
+	b.ReportMetric(median(first), "ratio")
+	b.ReportMetric(low, "ratio-low")
+	b.ReportMetric(high, "ratio-high")
+	b.ReportMetric(0, "ns/op") // the time of a whole run says nothing
+}
+
+func appendFile(name, text string) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func TestMedianInterval(t *testing.T) {
+	count := func(n int) []float64 { // n values in no order: 1 to n
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = float64((i*7)%n + 1)
+		}
+		return v
+	}
+	for _, c := range []struct {
+		n         int
+		low, high float64
+	}{
+		// Tables of the sign test, two-sided 5 %.
+		{6, 1, 6}, {8, 1, 8}, {9, 2, 8}, {20, 6, 15}, {25, 8, 18}, {50, 18, 33},
+	} {
+		values := count(c.n)
+		if low, high := medianInterval(values); low != c.low || high != c.high {
+			t.Errorf("of %d values: %v to %v, want %v to %v", c.n, low, high, c.low, c.high)
+		}
+		if m, want := median(values), float64(c.n+1)/2; m != want {
+			t.Errorf("median of 1 to %d = %v, want %v", c.n, m, want)
+		}
+	}
+}
+
+// A fakeSlot notes that it ran.
+type fakeSlot struct {
+	name  string
+	cpu   time.Duration
+	order *[]string
+}
+
+func (s fakeSlot) slice(testing.TB) sample {
+	*s.order = append(*s.order, s.name)
+	return sample{cpu: s.cpu, work: 2}
+}
+
+func (s fakeSlot) stop() { *s.order = append(*s.order, "-") }
+
+func TestPairsAlternateAndReport(t *testing.T) {
+	var order []string
+	fake := func(name string, cpu time.Duration) side {
+		return side{name, func(testing.TB) slot { return fakeSlot{name, cpu, &order} }}
+	}
+	c := &comparison{base: fake("a", time.Second), subject: fake("b", 3*time.Second)}
+	comparePairs(t, c)
+	const pair, turned = "abba", "baab"
+	want := strings.Repeat(pair, slicesPerSlot/2) + "--" + strings.Repeat(turned, slicesPerSlot/2) + "--"
+	if got := strings.Join(order[:len(want)], ""); got != want {
+		t.Errorf("the first two pairs ran in the order %s, want %s", got, want)
+	}
+	if len(c.bases) != *pairCount || len(c.subjects) != *pairCount {
+		t.Errorf("%d and %d slots, want %d each", len(c.bases), len(c.subjects), *pairCount)
+	}
+	text := report{title: "T", unit: "s per piece", scale: 1, per: "piece", target: 2.9}.markdown([]*comparison{c})
+	for _, want := range []string{"| b / a | 3.000 | 3.000 to 3.000 |", "| 1.500 / 0.500 |", "at most 2.90: missed"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+// hostile are texts that a terminal or a log would obey.
+var hostile = []string{
+	"a\x1b[31mred", "line\nforged: line", "a\rb", "bell\a", "\x00", "\x7f", "C1 \u009b31m", "\u202egnp.exe", "\u2066x\u2069",
+	"no utf-8 \xff\xfe", "zero\u200bwidth", "\u2028", "tag \U000e0041", "half \xe2\x82",
+}
+
+func isSafe(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	for _, s := range hostile {
+		if got := printable(s); !isSafe(got) {
+			t.Errorf("printable(%q) = %q", s, got)
+		}
+	}
+	for s, want := range map[string]string{
+		"plain":       "plain",
+		"grün 日本 😀":   "grün 日本 😀",
+		"a\x1b[0m":    `a\x1b[0m`,
+		"a\nb\tc":     `a\nb\tc`,
+		"\xff":        `\xff`,
+		"\ufffd":      `\ufffd`,
+		`quote " \`:   `quote " \`,
+		"\u202eabc":   `\u202eabc`,
+		"x\U000e0041": `x\U000e0041`,
+	} {
+		if got := printable(s); got != want {
+			t.Errorf("printable(%q) = %s, want %s", s, got, want)
+		}
+	}
+}
+
+func FuzzPrintable(f *testing.F) {
+	for _, s := range hostile {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := printable(s); !isSafe(got) {
+			t.Errorf("printable(%q) = %q", s, got)
+		}
+	})
+}
+
+func TestJSONLinesAreSafeAndMeanTheSame(t *testing.T) {
+	t.Parallel()
+	for _, s := range hostile {
+		var b bytes.Buffer
+		if err := json.NewEncoder(jsonLines{&b}).Encode(s); err != nil {
+			t.Fatal(err)
+		}
+		line, ok := strings.CutSuffix(b.String(), "\n")
+		if !ok || strings.ContainsFunc(line, func(r rune) bool { return r != utf8.RuneError && !unicode.IsPrint(r) }) {
+			t.Errorf("%q became %q", s, b.String())
+		}
+		var back string
+		if err := json.Unmarshal([]byte(line), &back); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+		if want := strings.ToValidUTF8(s, "\ufffd"); utf8.ValidString(s) && back != want {
+			t.Errorf("%q came back as %q", s, back)
+		}
+	}
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package stdio
+
+import (
+	"errors"
+	"os"
+)
+
+// queued is unknown here.
+func queued(*os.File) (int, error) { return 0, errors.ErrUnsupported }
