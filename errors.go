@@ -218,6 +218,9 @@ func unsupported(op, addr, msg string) *Error {
 func hintFor(op, addr string, k Kind, err error) string {
 	switch k {
 	case KindInUse:
+		if strings.HasPrefix(addr, "unix:") {
+			return "see who holds it with 'ss -lxp', or choose another path"
+		}
 		return "another socket holds " + addr + ": see it with 'ss -lnp', or choose port 0 to get a free one"
 	case KindRefused:
 		return "nothing listens on " + addr + ": is the server started, and is the port right?"

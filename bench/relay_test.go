@@ -141,7 +141,7 @@ func receiveEnd(c *net.TCPConn) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	return fmt.Errorf("want the end, got %d bytes and error %v", n, err)
+	return fmt.Errorf("want the end, got %d bytes and error %w", n, err)
 }
 
 // A relayed is one relay at work, and a connection through it whose two ends

@@ -4,6 +4,7 @@ package integration_test
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -26,7 +27,7 @@ func TestExecSocat(t *testing.T) {
 	t.Parallel()
 	srv, target := server(t, "late", loopback)
 	host, port := hostPort(t, target)
-	_, from := relay(t, anyPort, "exec:"+need(t, "socat")+"?arg=-t10&arg=STDIO&arg="+url.QueryEscape("TCP:"+host+":"+port))
+	_, from := relay(t, anyPort, "exec:"+need(t, "socat")+"?arg=-t10&arg=STDIO&arg="+escaped("TCP:"+host+":"+port))
 	client(t, "talk", from, []byte(request)).report().wantEOF(t, "the client", lateReply)
 	srv.report().wantEOF(t, "the server", []byte(request))
 }
@@ -35,12 +36,15 @@ func TestExecSocat(t *testing.T) {
 func TestExecStatus(t *testing.T) {
 	t.Parallel()
 	sh := need(t, "sh")
-	p := anysock(t, nil, "connect", "exec:"+sh+"?arg=-c&arg="+url.PathEscape("echo part; exit 3"))
+	p := anysock(t, nil, "connect", "exec:"+sh+"?arg=-c&arg="+escaped("echo part; exit 3"))
 	p.wantStatus(7)
 	p.complains(`exit status 3`)
 	wantSame(t, "connect", p.out.String(), []byte("part\n"))
 	// Its messages go where ours do.
-	p = anysock(t, nil, "connect", "exec:"+sh+"?arg=-c&arg="+url.PathEscape("echo message >&2"))
+	p = anysock(t, nil, "connect", "exec:"+sh+"?arg=-c&arg="+escaped("echo message >&2"))
 	p.ok()
 	p.complains(`^message\n`)
 }
+
+// escaped is an option's value in an address.
+func escaped(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }

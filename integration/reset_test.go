@@ -5,7 +5,6 @@ package integration_test
 
 import (
 	"encoding/json"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,7 +132,7 @@ func TestResetByProgram(t *testing.T) {
 	for name, script := range map[string]string{"status": "printf part; cat >/dev/null; exit 3", "signal": "printf part; kill -KILL $$"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target := "exec:" + sh + "?arg=-c&arg=" + url.PathEscape(script)
+			target := "exec:" + sh + "?arg=-c&arg=" + escaped(script)
 			r, from := relay(t, anyPort, target)
 			client(t, "talk", from, []byte("input")).report().wantReset(t, "the client", len("part"))
 			r.complains(map[string]string{"status": `exit status 3`, "signal": `signal: killed`}[name])

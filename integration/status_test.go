@@ -42,8 +42,13 @@ func TestStatusName(t *testing.T) {
 func TestStatusUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"connect"}, {"connect", "tcp://127.0.0.1"}, {"connect", "tcp://127.0.0.1:1?bogus=1"},
-		{"connect", "--bogus", "echo:"}, {"bogus"}, {"relay", anyPort}, {"connect", "tcp:1"},
+		{"connect"},
+		{"connect", "tcp://127.0.0.1"},
+		{"connect", "tcp://127.0.0.1:1?bogus=1"},
+		{"connect", "--bogus", "echo:"},
+		{"bogus"},
+		{"relay", anyPort},
+		{"connect", "tcp:1"},
 	} {
 		failing{args, 2, []string{`(?m)^anysock: .+`}}.check(t)
 	}

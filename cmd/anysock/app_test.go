@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/anysock/anysock"
 )
 
 // A bug is told in a line, the status is that of a failure, and there is no
@@ -45,6 +47,36 @@ func TestPanicIsNoStackTrace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is not delivered at exit is listed, and decides on the status.
+func TestLeaveListsWhatWasNotDelivered(t *testing.T) {
+	noneLeft(t)
+	var errOut bytes.Buffer
+	a := newApp(t.Context(), nil, nil, new(bytes.Buffer), &errOut, nil)
+	ln := peerListener(t)
+	d := anysock.Dialer{Group: &a.group, Options: anysock.Options{CloseTimeout: 50 * time.Millisecond}}
+	c, err := d.Dial(t.Context(), ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := acceptPeer(t, ln) // reads nothing
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if n, err := c.WriteContext(ctx, make([]byte, 64<<20)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status := a.leave(nil); status != exitLost {
+		t.Errorf("status %d, want %d", status, exitLost)
+	}
+	want := regexp.MustCompile(`^anysock: at exit: 1 connection ended without delivering everything\n  127\.0\.0\.1:[0-9]+: lost: [0-9]+ sent, 0 received, [0-9]+ unacknowledged`)
+	if !want.MatchString(errOut.String()) {
+		t.Errorf("%q", errOut.String())
+	}
+	peer.Close()
 }
 
 // failingWriter takes n bytes.

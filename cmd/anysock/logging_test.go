@@ -150,7 +150,7 @@ func TestReport(t *testing.T) {
 		}, {
 			"connections that were not graceful at exit",
 			&anysock.WaitError{Pending: 1, Incomplete: 1, Ends: []anysock.End{end, {Sent: 5, Unacked: 3, Peer: end.Peer}, {How: anysock.Graceful}}},
-			"anysock: wait: 1 connections still closing, 1 ended without delivering everything; 127.0.0.1:5: aborted by peer, 0 of 1 bytes unacknowledged; 127.0.0.1:5: not ended, 3 of 5 bytes unacknowledged\n" +
+			"anysock: at exit: 1 connection still closing, 1 connection ended without delivering everything\n" +
 				"  127.0.0.1:5: aborted by peer: 1 sent, 2 received, ended by peer, 1s\n" +
 				"  127.0.0.1:5: still closing: 5 sent, 3 of them unacknowledged, 0 received\n",
 			map[string]any{"status": 8.},

@@ -131,6 +131,7 @@ func describe(err error, p pen) (string, statement) {
 			s.hint = fail.hint
 		}
 	case errors.As(err, &wait):
+		text = waitText(wait)
 		for _, end := range wait.Ends {
 			if end.How.Complete() {
 				continue
@@ -141,11 +142,26 @@ func describe(err error, p pen) (string, statement) {
 	return text, s
 }
 
+// waitText counts what Wait cannot vouch for; the lines below it say more.
+func waitText(w *anysock.WaitError) string {
+	var parts []string
+	if w.Pending > 0 {
+		parts = append(parts, count(w.Pending, "connection")+" still closing")
+	}
+	if w.Incomplete > 0 {
+		parts = append(parts, count(w.Incomplete, "connection")+" ended without delivering everything")
+	}
+	if w.More > 0 {
+		parts = append(parts, fmt.Sprintf("%d more not graceful", w.More))
+	}
+	return "at exit: " + strings.Join(parts, ", ")
+}
+
 // errorText is err as one line, without what is said elsewhere: the attempts,
 // the name of the file behind standard input or output.
 func errorText(err error) string {
 	var e *anysock.Error
-	if errors.As(err, &e) && errors.Is(err, error(e)) && len(e.Attempts) > 1 {
+	if errors.As(err, &e) && err.Error() == e.Error() && len(e.Attempts) > 1 {
 		return fmt.Sprintf("%s %s: all %d attempts failed", e.Op, e.Addr, len(e.Attempts))
 	}
 	return err.Error()

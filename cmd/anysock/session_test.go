@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/anysock/anysock"
 )
 
 // command is anysock as a program.
@@ -391,6 +393,78 @@ func TestSignalWhileOutputIsStuck(t *testing.T) {
 	b.sees(t, "a second signal aborts$")
 	b.signal(t, syscall.SIGTERM)
 	b.exits(t, exitAborted)
+}
+
+// A peer that neither ends nor speaks does not hold up a signal for long; what
+// we sent was acknowledged, so the status is 0.
+func TestSignalWithSilentPeer(t *testing.T) {
+	t.Parallel()
+	ln := peerListener(t)
+	cmd := command(t, "connect", "-v", "tcp://"+ln.Addr().String()+"?draintimeout=100ms")
+	input := inputOf(t, cmd)
+	b := start(t, cmd)
+	c := acceptPeer(t, ln)
+	write(t, input, "x")
+	wantRead(t, c, "x")
+	b.signal(t, syscall.SIGTERM)
+	wantEnd(t, c)
+	b.exits(t, 0)
+	b.sees(t, ": delivered: 1 sent, 0 received, ended by us, acknowledged by kernel, ")
+}
+
+// Nor does an output that takes nothing; what is missing there is told.
+func TestSignalWhenNothingMoves(t *testing.T) {
+	t.Parallel()
+	ln := peerListener(t)
+	cmd := command(t, "connect", "-v", "tcp://"+ln.Addr().String()+"?draintimeout=100ms")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() // never read
+	defer w.Close()
+	cmd.Stdout = w
+	inputOf(t, cmd)
+	b := start(t, cmd)
+	c := acceptPeer(t, ln)
+	b.sees(t, "^connected to ")
+	if _, err := c.Write(make([]byte, 200<<10)); err != nil { // more than the pipe takes
+		t.Fatal(err)
+	}
+	b.signal(t, syscall.SIGTERM)
+	b.exits(t, exitAborted)
+	b.sees(t, "^anysock: standard output takes nothing: what came last is not on it$")
+}
+
+// What Disconnect had to discard is missing on standard output, and is told.
+func TestLateBytesAreTold(t *testing.T) {
+	t.Parallel()
+	ln := peerListener(t)
+	c, err := anysock.Dial(t.Context(), ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := acceptPeer(t, ln)
+	write(t, peer, "late")
+	peer.CloseWrite()
+	if _, err := c.Disconnect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := &joined{a: newApp(t.Context(), nil, nil, nil, io.Discard, nil), c: c}
+	err = s.outcome()
+	if exitOf(err) != exitAborted || !strings.Contains(fmt.Sprint(err), "4 bytes came after we had stopped waiting") {
+		t.Errorf("%v, status %d", err, exitOf(err))
+	}
+	// A peer that goes on talking is not waited for without end.
+	last := lastWords{c: c, began: time.Now().Add(-2 * limitAfterSignal), timer: time.NewTimer(0)}
+	defer last.stop()
+	if !last.over() {
+		t.Error("still waiting")
+	}
+	last.began, last.received = time.Now(), 1
+	if last.over() || !last.over() {
+		t.Error("what was said is to be waited for, and silence is not")
+	}
 }
 
 // Input of one connection that was not read yet belongs to the next.

@@ -33,8 +33,13 @@ def main():
     family, where = endpoint(address)
     conn = socket.socket(family, socket.SOCK_STREAM)
     conn.settimeout(20)
-    conn.connect(where)
     result = {}
+    try:
+        conn.connect(where)
+    except ConnectionResetError as e:
+        # It was made, and reset before connect looked at it.
+        say(end=str(e), errno=e.errno, received=0)
+        return
     if mode == "talk":
         # Both directions at once: what echoes stops reading when nobody
         # takes its answer.
