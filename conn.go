@@ -78,6 +78,7 @@ const (
 	flagDisconnecting             // Disconnect or Close is at work
 	flagClosing                   // Close, Abort or a finished Disconnect: callers are turned away
 	flagReleased                  // the carrier is closed
+	flagEndSent                   // our end is in the carrier's hands
 	flagEndUnsent                 // sending our end was cut: it is to be tried again
 	flagTurnedAway                // Disconnect lost patience with callers at work
 	flagReadClosed                // CloseRead: our readers are turned away
@@ -414,7 +415,7 @@ func (c *Conn) unackedBytes() int64 {
 	if err != nil || n == 0 {
 		return 0
 	}
-	if c.is(flagWriteEnded) {
+	if c.is(flagEndSent) {
 		n--
 	}
 	return int64(n)

@@ -177,6 +177,7 @@ func (c *Conn) endWrite() error {
 			}
 		}
 	} else {
+		c.set(flagEndSent)
 		c.flags.And(^uint32(flagEndUnsent))
 	}
 	if c.trace != nil {

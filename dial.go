@@ -400,6 +400,13 @@ func (r *dialRound) race(ctx context.Context) (*Conn, error) {
 			if resolveErr != nil {
 				return nil, opError(OpResolve, r.host, resolveErr)
 			}
+			if r.local != nil && len(r.attempts) == 0 {
+				return nil, &Error{
+					Op: OpConnect, Addr: r.network + ":" + net.JoinHostPort(r.host, strconv.Itoa(int(r.port))), Kind: KindAddress,
+					Err:  errors.New(r.host + " has no address of the family of the local address " + r.local.IP.Addr().String()),
+					Hint: "choose a local address of the same family",
+				}
+			}
 			return nil, errRoundFailed
 		}
 		select {

@@ -229,7 +229,7 @@ func need(t *testing.T, program string) string {
 // shortDir is a directory whose sockets have names that fit (unix(7)).
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "as")
+	dir, err := os.MkdirTemp("", "as") //nolint:usetesting // TempDir's names are too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -157,7 +157,7 @@ func TestContract11AbortOfAnIdleHalfClosedLeg(t *testing.T) {
 			start := time.Now()
 			from.Abort()
 			rec := r.record()
-			if took := time.Since(start); took > time.Second {
+			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("the abort was noticed after %v", took)
 			}
 			if rec.How != anysock.AbortedByPeer || rec.By != source {
@@ -339,7 +339,7 @@ func TestContract11LastWordsOfABlockedDirection(t *testing.T) {
 // TestIdle: data in either direction renews the idle time, and nothing else
 // ends a silent connection.
 func TestIdle(t *testing.T) {
-	const idle = 200 * time.Millisecond
+	const idle = 400 * time.Millisecond
 	for _, c := range []combination{{"tcp", "tcp"}, {"unix", "mem"}} {
 		for _, upward := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s %t", c, upward), func(t *testing.T) {
@@ -348,14 +348,15 @@ func TestIdle(t *testing.T) {
 				from, to, _ := r.peers(upward)
 				p := text(1)
 				start := time.Now()
-				for time.Since(start) < 3*idle {
+				var last time.Time
+				for time.Since(start) < 2*idle {
+					last = time.Now()
 					write(t, from, p)
 					read(t, to, p)
 					linger(idle / 10)
 				}
-				last := time.Now()
 				rec := r.record()
-				if took := time.Since(last); took < idle*8/10 || took > 10*idle {
+				if took := rec.Done.Sub(last); took < idle || took > 10*idle {
 					t.Errorf("ended %v after the last byte, idle time is %v", took, idle)
 				}
 				var ie *relay.IdleError

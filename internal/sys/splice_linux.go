@@ -11,9 +11,9 @@ import (
 
 const (
 	// pipeSize is what a pipe of the pool asks for. Larger than the kernel's
-	// default 64 KiB it moves more per call (2.47 against 1.85 GB/s); where
+	// default 64 KiB it moves more per call; Go's own splice asks for as much. Where
 	// the per-user limit of pipe pages is reached the kernel gives less.
-	pipeSize = 512 << 10
+	pipeSize = 1 << 20
 	// minPipe is the least that is worth having: the kernel's default.
 	minPipe = 64 << 10
 	// maxIdlePipes bounds the pipes kept between transfers.
