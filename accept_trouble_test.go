@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -242,6 +243,51 @@ func TestAcceptSkipsTheDead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestResetFlood: clients that connect and reset at once cost nothing that
+// stays; whoever comes after them is served.
+func TestResetFlood(t *testing.T) {
+	const flood = 1000
+	ln := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.1:0")
+	before := descriptors()
+	served := make(chan error, 1)
+	go func() {
+		for {
+			c, err := ln.AcceptContext(soon(t))
+			if err != nil {
+				served <- err
+				return
+			}
+			b := make([]byte, 4)
+			n, err := c.ReadAtLeast(soon(t), b, 4)
+			if err == nil && string(b) == "last" {
+				_, err = c.Write(b)
+				_ = c.Close()
+				served <- err
+				return
+			}
+			if n > 0 || errors.Is(err, io.EOF) {
+				t.Errorf("a client that reset gave %d bytes and %v", n, err)
+			}
+			_ = c.Close()
+		}
+	}()
+	for range flood {
+		c, err := anysock.Dial(soon(t), urlOf(ln))
+		must(t, "dial", err)
+		must(t, "Abort", c.Abort())
+	}
+	c := mustDial(t, &anysock.Dialer{}, urlOf(ln))
+	if _, err := c.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ReadAtLeast(soon(t), make([]byte, 4), 4); err != nil {
+		t.Errorf("after the flood: %v", err)
+	}
+	must(t, "the server", await(t, "the server", served))
+	_, _ = c.Disconnect(soon(t))
+	eventually(t, "the descriptors to be released", func() bool { return descriptors() <= before })
 }
 
 // TestAcceptFailsForGood: any other error is reported, by Conns as its last

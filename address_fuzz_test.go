@@ -88,7 +88,7 @@ func FuzzAddressErrorHidesPassword(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, after string) {
 		lower := strings.ToLower(marker)
 		if strings.Contains(strings.ToLower(before+after), "hunter2") {
-			t.Skip("the marker is there already")
+			return // the marker is there already
 		}
 		inside := "ssh://user:" + before + marker + after + "@host:22"
 		for _, in := range []string{

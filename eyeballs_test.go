@@ -162,13 +162,24 @@ func TestDialSequential(t *testing.T) {
 func TestDialUsesIPv6AtOnce(t *testing.T) {
 	ln := mustListen(t, &anysock.ListenConfig{}, "tcp://[::1]:0")
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	never := make(chan struct{})
-	ns := newNameServer(t, map[string]*host{"slow4.test": {six: []string{"::1"}, four: []string{"127.0.0.1"}, fourGate: never}})
+	never, both := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	ns := newNameServer(t, map[string]*host{"slow4.test": {
+		six: []string{"::1"}, sixGate: both, four: []string{"127.0.0.1"}, fourGate: never,
+		asked: func(six bool) {
+			if !six {
+				once.Do(func() { close(both) }) // both families are asked at once
+			}
+		},
+	}})
 	c, err := (&anysock.Dialer{Resolver: ns.resolver()}).Dial(soon(t), "tcp://slow4.test:"+port)
 	must(t, "dial", err)
 	_ = c.Abort()
 	if got := c.RemoteAddr().(*net.TCPAddr).IP.String(); got != "::1" {
 		t.Errorf("connected to %s", got)
+	}
+	if got := ns.queries(); len(got) != 2 {
+		t.Errorf("asked %v, want each family once", got)
 	}
 }
 

@@ -420,6 +420,26 @@ func TestFaultEINTR(t *testing.T) {
 	})
 }
 
+// TestFaultsOfCounting: how much waits to be read cannot be asked: Wait with a
+// mark says so, and the connection goes on.
+func TestFaultsOfCounting(t *testing.T) {
+	overFailures(t, func(t *testing.T, addr string, fl failure) {
+		v := newVictim(t, addr, anysock.Options{})
+		v.peerWrites(t, 10)
+		restore := (&faultPlan{call: sys.CallUnread, fd: v.fd, times: 1, err: fl.errno}).inject(t)
+		_, err := v.Wait(soon(t), anysock.Readable, 10)
+		restore()
+		if !errors.Is(err, fl.errno) {
+			t.Errorf("Wait: %v does not lead to %v", err, fl.errno)
+		}
+		if n, err := v.ReadAtLeast(soon(t), make([]byte, 20), 10); n != 10 || err != nil {
+			t.Errorf("ReadAtLeast = %d, %v", n, err)
+		}
+		v.goesOn(t)
+		v.over(t)
+	})
+}
+
 // TestFaultsOfWaiting: epoll fails; Wait and Selector say so, the connection
 // is not touched, and the next wait works.
 func TestFaultsOfWaiting(t *testing.T) {

@@ -327,6 +327,61 @@ func TestDrainTurnsAcceptersAway(t *testing.T) {
 	})
 }
 
+// TestDrainAndCloseAtOnce: whoever comes first, nobody hangs, and each
+// connection is given out once.
+func TestDrainAndCloseAtOnce(t *testing.T) {
+	overEveryListener(t, func(t *testing.T, listen func(*anysock.ListenConfig) (*anysock.Listener, string)) {
+		ln, addr := listen(&anysock.ListenConfig{})
+		for range 5 {
+			mustDial(t, &anysock.Dialer{}, addr)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		ids := map[uint64]int{}
+		keep := func(c *anysock.Conn) {
+			mu.Lock()
+			defer mu.Unlock()
+			ids[c.ID()]++
+			_ = c.Abort()
+		}
+		for range 3 {
+			wg.Go(func() {
+				conns, err := ln.Drain()
+				if err != nil {
+					t.Errorf("Drain: %v", err)
+				}
+				for _, c := range conns {
+					keep(c)
+				}
+			})
+			wg.Go(func() {
+				for {
+					c, err := ln.AcceptContext(t.Context())
+					if err != nil {
+						wantErrorKind(t, "accept", err, anysock.KindClosed)
+						return
+					}
+					keep(c)
+				}
+			})
+		}
+		wg.Go(func() {
+			if err := ln.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+		wg.Wait()
+		if len(ids) > 5 {
+			t.Errorf("%d connections of 5", len(ids))
+		}
+		for id, n := range ids {
+			if n != 1 {
+				t.Errorf("connection %d was given out %d times", id, n)
+			}
+		}
+	})
+}
+
 // TestDrainLayered: clients in the middle of their handshake have connected,
 // and are not turned away.
 func TestDrainLayered(t *testing.T) {

@@ -26,6 +26,7 @@ type nameServer struct {
 type host struct {
 	four, six         []string
 	fourGate, sixGate chan struct{}
+	asked             func(six bool) // told when a query has come; may be nil
 	answered          func(six bool) // told after an answer was sent; may be nil
 }
 
@@ -107,6 +108,9 @@ func (s *nameServer) answer(t testing.TB, q dnsmessage.Message, from net.Addr, o
 	if h == nil {
 		m.RCode = dnsmessage.RCodeNameError
 	} else {
+		if h.asked != nil {
+			h.asked(six)
+		}
 		list, gate := h.four, h.fourGate
 		if six {
 			list, gate = h.six, h.sixGate

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -568,6 +569,66 @@ func TestSocketCloseEndsConnect(t *testing.T) {
 		t.Errorf("the state is %v", st)
 	}
 }
+
+// TestSocketCallsAtOnce: calls from several goroutines take turns; whatever
+// the order, each has its effect or says why not, and nothing is left behind.
+func TestSocketCallsAtOnce(t *testing.T) {
+	target := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.1:0").Addr().String()
+	for round := range 60 {
+		s := mustSocket(t, "tcp")
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var made []io.Closer
+		keep := func(c io.Closer, err error) {
+			if err != nil {
+				var e *anysock.Error
+				if !errors.As(err, &e) || e.Kind != anysock.KindState && e.Kind != anysock.KindClosed && e.Kind != anysock.KindCanceled {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			made = append(made, c)
+		}
+		calls := []func(){
+			func() { keep(nopCloser{}, s.Bind("127.0.0.1:0")) },
+			func() { keep(nopCloser{}, s.Bind("127.0.0.1:0")) },
+			func() { keep(nopCloser{}, s.SetReuseAddr(true)) },
+			func() { keep(nopCloser{}, s.SetNoDelay(false)) },
+			func() { keep(nopCloser{}, s.SetKeepAlive(anysock.KeepAlive{Count: 5})) },
+			func() { _, _, _ = s.State(), s.LocalAddr(), s.ID() },
+			func() { ln, err := s.Listen(3); keep(ln, err) },
+			func() { c, err := s.Connect(t.Context(), target); keep(abortCloser{c}, err) },
+		}
+		if round%3 == 0 {
+			calls = append(calls, func() { keep(nopCloser{}, s.Close()) })
+		}
+		for _, call := range calls {
+			wg.Go(call)
+		}
+		wg.Wait()
+		must(t, "close", s.Close())
+		used := 0
+		for _, c := range made {
+			if _, ok := c.(nopCloser); !ok {
+				used++
+			}
+			c.Close()
+		}
+		if used > 1 {
+			t.Errorf("one socket became %d", used)
+		}
+	}
+}
+
+type nopCloser struct{}
+
+func (nopCloser) Close() error { return nil }
+
+type abortCloser struct{ c *anysock.Conn }
+
+func (a abortCloser) Close() error { return a.c.Abort() }
 
 // blackHole is an address of this machine that answers no SYN: a listener
 // whose queue is full.

@@ -203,7 +203,7 @@ func BenchmarkEcho(b *testing.B) {
 			title:  fmt.Sprintf("Echo: %d bytes, %d connections, loopback TCP", messageSize, echoConns),
 			unit:   "µs per echo",
 			scale:  1e6,
-			per:    "echo",
+			allocs: true,
 			target: 1.03,
 			methods: fmt.Sprintf("CPU is the server process's, a new one for each slot of %v, measured in %d slices in turn;"+
 				" a goroutine per connection, GOMAXPROCS as it comes.", *slotTime, slicesPerSlot),

@@ -144,31 +144,37 @@ type report struct {
 	title   string
 	unit    string  // of a cost, as "µs per echo"
 	scale   float64 // a cost in seconds per unit of work, in that unit
-	per     string  // the unit of work
+	allocs  bool    // whether allocations per unit of work say anything
 	target  float64 // of the first comparison's median
 	methods string  // what else to know about the set-up
 }
 
-// markdown is a table with a row for each comparison.
-func (r report) markdown(comparisons []*comparison) string {
+// table has a row for each comparison.
+func (r report) table(comparisons []*comparison) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", r.title)
-	fmt.Fprintf(&b, "| compared | ratio, median | 95 %% interval | all ratios | CPU %s | allocations per %s |\n", r.unit, r.per)
-	fmt.Fprintf(&b, "|---|---|---|---|---|---|\n")
+	head, rule := "| compared | ratio, median | 95 % interval | all ratios | CPU, "+r.unit+" |", "|---|---|---|---|---|"
+	if r.allocs {
+		head, rule = head+" allocations |", rule+"---|"
+	}
+	fmt.Fprintf(&b, "%s\n%s\n", head, rule)
 	for _, c := range comparisons {
 		ratios := c.ratios()
 		low, high := medianInterval(ratios)
-		fmt.Fprintf(&b, "| %s / %s | %.3f | %.3f to %.3f | %.3f to %.3f | %.3f / %.3f | %.4f / %.4f |\n",
+		fmt.Fprintf(&b, "| %s / %s | %.3f | %.3f to %.3f | %.3f to %.3f | %.3f / %.3f |",
 			c.subject.name, c.base.name, median(ratios), low, high, slices.Min(ratios), slices.Max(ratios),
-			r.scale*median(mapped(c.subjects, sample.cost)), r.scale*median(mapped(c.bases, sample.cost)),
-			median(mapped(c.subjects, allocsPerWork)), median(mapped(c.bases, allocsPerWork)))
+			r.scale*median(mapped(c.subjects, sample.cost)), r.scale*median(mapped(c.bases, sample.cost)))
+		if r.allocs {
+			fmt.Fprintf(&b, " %.2f / %.2f |", median(mapped(c.subjects, allocsPerWork)), median(mapped(c.bases, allocsPerWork)))
+		}
+		b.WriteByte('\n')
 	}
 	first := comparisons[0]
 	verdict := "reached"
 	if median(first.ratios()) > r.target {
 		verdict = "missed"
 	}
-	fmt.Fprintf(&b, "\n%d alternating pairs in one run; the median is to be at most %.2f: %s. The second row is noise alone. %s\n",
+	fmt.Fprintf(&b, "\n%d alternating pairs in one run; the median is to be at most %.2f: %s. The second row shows the noise. %s\n",
 		len(first.bases), r.target, verdict, r.methods)
 	fmt.Fprintf(&b, "%s, %s/%s, %d processors%s.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), kernel())
 	return b.String()
@@ -188,7 +194,7 @@ func kernel() string {
 // publish prints the table, appends it to -markdown, and puts the first
 // comparison on the benchmark's own line.
 func (r report) publish(b *testing.B, comparisons ...*comparison) {
-	text := r.markdown(comparisons)
+	text := r.table(comparisons)
 	fmt.Print("\n" + text)
 	if *markdown != "" {
 		if err := appendFile(*markdown, text); err != nil {
@@ -269,8 +275,8 @@ func TestPairsAlternateAndReport(t *testing.T) {
 	if len(c.bases) != *pairCount || len(c.subjects) != *pairCount {
 		t.Errorf("%d and %d slots, want %d each", len(c.bases), len(c.subjects), *pairCount)
 	}
-	text := report{title: "T", unit: "s per piece", scale: 1, per: "piece", target: 2.9}.markdown([]*comparison{c})
-	for _, want := range []string{"| b / a | 3.000 | 3.000 to 3.000 |", "| 1.500 / 0.500 |", "at most 2.90: missed"} {
+	text := report{title: "T", unit: "s per piece", scale: 1, allocs: true, target: 2.9}.table([]*comparison{c})
+	for _, want := range []string{"| b / a | 3.000 | 3.000 to 3.000 |", "| 1.500 / 0.500 | 0.00 / 0.00 |", "at most 2.90: missed"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}

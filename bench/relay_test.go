@@ -255,7 +255,6 @@ func BenchmarkRelay(b *testing.B) {
 			title:  "Relay: bulk, one connection, loopback TCP to loopback TCP",
 			unit:   "s per GB",
 			scale:  1,
-			per:    "GB",
 			target: 1.03,
 			methods: fmt.Sprintf("CPU is the relay process's, a new one for each slot of %g GB, measured in %d slices in turn;"+
 				" all bytes verified; both splice (TestRelaysSplice).", *gigabytes, slicesPerSlot),

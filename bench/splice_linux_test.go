@@ -8,7 +8,7 @@ import "testing"
 // at a time.
 func TestRelaysSplice(t *testing.T) {
 	const (
-		size = 256 << 20
+		size = 128 << 20
 		// maxReceive is the most that one recv of a relay takes: what is
 		// longer goes through splice (internal/sys).
 		maxReceive = 16 << 10
