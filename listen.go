@@ -105,8 +105,7 @@ func (lc *ListenConfig) adopt(dl DeadlineListener, network string, caps Caps) *L
 		return newListener(0, network, foreignAcceptor{dl}, caps, lc.Options, lc.Group, lc.Trace)
 	}
 	// Inherited: what it was made with may not be what accepted ones need.
-	a := &kernelAcceptor{fd: k.Kernel(), opts: lc.Options, inherited: true}
-	a.keepReserve()
+	a := newKernelAcceptor(k.Kernel(), lc.Options, nil, true)
 	return newListener(0, network, a, kernelCaps(a.fd.Family()), lc.Options, lc.Group, lc.Trace)
 }
 
@@ -142,7 +141,6 @@ func (lc *ListenConfig) kernelListen(network, addr string, t Target) (*Listener,
 		s.Close()
 		return nil, err
 	}
-	l.a.(*kernelAcceptor).keepReserve()
 	return l, nil
 }
 

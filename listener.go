@@ -365,8 +365,11 @@ type kernelAcceptor struct {
 	fd        *sys.FD
 	opts      Options
 	path      *unixPath
-	inherited bool      // made by another process: options are set on what is accepted
-	reserve   io.Closer // a descriptor given up to shed a client
+	inherited bool // made by another process: options are set on what is accepted
+
+	mu      sync.Mutex
+	reserve io.Closer // a descriptor given up to shed a client
+	closed  bool      // and none is kept any more
 }
 
 func (k *kernelAcceptor) accept() (stream, error) {
@@ -389,31 +392,44 @@ func (k *kernelAcceptor) Addr() net.Addr { return k.fd.LocalAddr().Net() }
 
 func (k *kernelAcceptor) Close() error {
 	k.path.remove()
-	if k.reserve != nil {
-		k.reserve.Close()
-	}
+	k.mu.Lock()
+	k.closed = true
+	k.giveUpReserve()
+	k.mu.Unlock()
 	return k.fd.Close()
 }
 
 // shrink lets the queue admit no more; what is in it stays (docs/notes/backlog).
 func (k *kernelAcceptor) shrink() { _ = k.fd.SetBacklog(0) }
 
-// keepReserve opens the descriptor that shed gives up.
+// keepReserve opens the descriptor that shed gives up; mu is held.
 func (k *kernelAcceptor) keepReserve() {
+	if k.closed || k.reserve != nil {
+		return
+	}
 	if f, err := os.Open(os.DevNull); err == nil {
 		k.reserve = f
 	}
 }
 
-// shed resets one waiting client with the reserve's descriptor.
-func (k *kernelAcceptor) shed() bool {
+// giveUpReserve reports whether there was a descriptor to give up; mu is held.
+func (k *kernelAcceptor) giveUpReserve() bool {
 	if k.reserve == nil {
-		k.keepReserve()
 		return false
 	}
 	k.reserve.Close()
 	k.reserve = nil
+	return true
+}
+
+// shed resets one waiting client with the reserve's descriptor.
+func (k *kernelAcceptor) shed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	defer k.keepReserve()
+	if !k.giveUpReserve() {
+		return false
+	}
 	// Only what waits already: the caller is not to be held up here.
 	if r, err := k.fd.Readiness(); err != nil || r&sys.Readable == 0 {
 		return false
@@ -424,6 +440,13 @@ func (k *kernelAcceptor) shed() bool {
 	}
 	_ = fd.Abort()
 	return true
+}
+
+// newKernelAcceptor drives a listening socket, with a descriptor in reserve.
+func newKernelAcceptor(fd *sys.FD, opts Options, path *unixPath, inherited bool) *kernelAcceptor {
+	k := &kernelAcceptor{fd: fd, opts: opts, path: path, inherited: inherited}
+	k.keepReserve()
+	return k
 }
 
 // A foreignAcceptor is a transport's net.Listener.

@@ -362,7 +362,7 @@ func (s *Socket) Listen(backlog int) (*Listener, error) {
 	}
 	s.path.listening()
 	s.setState(StateListening)
-	ln := newListener(s.id, s.network, &kernelAcceptor{fd: fd, opts: s.Options, path: s.path}, kernelCaps(fd.Family()), s.Options, s.Group, s.Trace)
+	ln := newListener(s.id, s.network, newKernelAcceptor(fd, s.Options, s.path, false), kernelCaps(fd.Family()), s.Options, s.Group, s.Trace)
 	s.path = nil
 	s.emit(start, OpListen, detail, name, "", nil)
 	return ln, nil

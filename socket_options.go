@@ -71,7 +71,9 @@ func (s *Socket) SetBindNoPort(on bool) error {
 func (s *Socket) SetNoDelay(on bool) error {
 	err := s.setInt("TCP_NODELAY", sys.NoDelay, boolInt(on))
 	if err == nil {
+		s.mu.Lock()
 		s.Options.Delay = !on
+		s.mu.Unlock()
 	}
 	return err
 }

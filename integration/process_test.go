@@ -18,9 +18,13 @@ import (
 	"time"
 )
 
-// patience bounds every wait. Nothing here takes a tenth of it on a machine
-// that has nothing else to do.
-const patience = 20 * time.Second
+const (
+	// patience bounds every wait. Nothing here takes a tenth of it on a machine
+	// that has nothing else to do.
+	patience = 15 * time.Second
+	// lifetime bounds every program.
+	lifetime = 2 * patience
+)
 
 // A command is a program to start.
 type command struct {
@@ -45,7 +49,7 @@ type process struct {
 
 func start(t *testing.T, c command) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	p := &process{t: t, name: c.argv[0], cmd: exec.CommandContext(ctx, c.argv[0], c.argv[1:]...), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), c.env...)
 	p.cmd.Stderr = &p.errs
@@ -95,7 +99,7 @@ func (p *process) status() int {
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
-		p.t.Fatalf("%s does not end", p.name)
+		p.t.Fatalf("%s does not end%s", p.name, p.stacks())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -111,6 +115,18 @@ func (p *process) wantStatus(want int) {
 	if got := p.status(); got != want {
 		p.t.Errorf("%s ended with status %d, want %d: %.500s", p.name, got, want, p.errs.String())
 	}
+}
+
+// stacks has our program say where it hangs, which ends it; of others, nothing.
+func (p *process) stacks() string {
+	if p.name != binary || p.cmd.Process.Signal(syscall.SIGQUIT) != nil {
+		return ""
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+	}
+	return "\n" + p.errs.String()
 }
 
 // signal sends it to this process alone.
@@ -158,7 +174,7 @@ func (p *process) match(o *output, expression string) []string {
 		select {
 		case <-more:
 		case <-limit:
-			p.t.Fatalf("%s does not say %q; it said %.1000s%.1000s", p.name, expression, p.out.String(), p.errs.String())
+			p.t.Fatalf("%s does not say %q; it said %.1000s%.1000s%s", p.name, expression, p.out.String(), p.errs.String(), p.stacks())
 		}
 	}
 }

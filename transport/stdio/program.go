@@ -79,10 +79,10 @@ func (p *program) reap() {
 	case !state.Success():
 		p.verdict = exitText(state, p.started)
 	}
+	close(p.exited) // first: whoever hears of the failure asks for the verdict
 	if p.verdict != nil {
 		close(p.failed)
 	}
-	close(p.exited)
 	p.mu.Lock()
 	if p.killer != nil {
 		p.killer.Stop()
