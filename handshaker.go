@@ -30,6 +30,7 @@ type handshaker struct {
 
 	mu       sync.Mutex
 	draining bool
+	closing  bool          // nothing is added to wg any more
 	err      error         // accepting from the base failed for good
 	deadline time.Time     // of accept
 	moved    chan struct{} // closed when the deadline was changed
@@ -144,10 +145,14 @@ func (h *handshaker) SetDeadline(t time.Time) error {
 // are under way come to their end, and returns what came of them.
 func (h *handshaker) drain() ([]stream, error) {
 	h.mu.Lock()
+	if h.closing {
+		h.mu.Unlock()
+		return nil, nil
+	}
 	h.draining = true
+	h.wg.Add(1) // shakeAll, before the base's end lets wg become empty
 	h.mu.Unlock()
 	conns, err := h.base.Drain()
-	h.wg.Add(1)
 	go h.shakeAll(conns)
 	done := make(chan struct{})
 	go func() {
@@ -187,6 +192,9 @@ func (h *handshaker) shakeAll(conns []*Conn) {
 func (h *handshaker) Addr() net.Addr { return h.base.Addr() }
 
 func (h *handshaker) Close() error {
+	h.mu.Lock()
+	h.closing = true
+	h.mu.Unlock()
 	h.cancel()
 	err := h.base.Close()
 	h.wg.Wait()

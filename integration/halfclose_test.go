@@ -61,10 +61,12 @@ func TestLateReply(t *testing.T) {
 			p.ok()
 			return p.out.String()
 		},
+		// Here socat keeps a copy of the relay's output open: only its time-out
+		// ends it, which must be more than the reply takes.
 		"socat_starts_relay_on_pipes": func(t *testing.T, address string) string {
 			host, port := hostPort(t, address)
 			p := start(t, command{argv: []string{
-				need(t, "socat"), "-t10", "STDIO",
+				need(t, "socat"), "-t3", "STDIO",
 				"EXEC:" + binary + ` relay --retry=1 stdio\: tcp4\://` + host + `\:` + port + ",pipes",
 			}, input: []byte(request)})
 			p.ok()

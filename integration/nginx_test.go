@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// nginx starts it with the contents of its http and stream blocks. It listens
+// nginx starts it, as one process, with the contents of its http and stream blocks. It listens
 // on Unix sockets in dir alone, and is stopped at the end of the test.
 func nginx(t *testing.T, dir, http, stream string) {
 	t.Helper()
@@ -30,7 +30,7 @@ func nginx(t *testing.T, dir, http, stream string) {
 	if os.Getuid() == 0 {
 		config.WriteString("user root;\n") // its workers read what is ours
 	}
-	fmt.Fprintf(&config, "daemon off;\nworker_processes 1;\npid %s/pid;\nerror_log stderr warn;\nevents {}\n", dir)
+	fmt.Fprintf(&config, "daemon off;\nmaster_process off;\npid %s/pid;\nerror_log stderr warn;\nevents {}\n", dir)
 	if http != "" {
 		fmt.Fprintf(&config, "http {\naccess_log off;\n")
 		for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
@@ -56,7 +56,7 @@ func nginx(t *testing.T, dir, http, stream string) {
 		return err == nil && len(pid) > 0
 	})
 	t.Cleanup(func() {
-		p.signal(syscall.SIGTERM) // its workers go with it
+		p.signal(syscall.SIGTERM)
 		p.ok()
 	})
 }

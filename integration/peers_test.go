@@ -74,7 +74,12 @@ func pythonArgs(t *testing.T, name string, args []string) []string {
 func server(t *testing.T, mode, address string, args ...string) (python, string) {
 	t.Helper()
 	p := script(t, "server.py", nil, append([]string{mode, address}, args...)...)
-	line := p.says(`(?m)^\{.*\}$`)[0]
+	return p, addressIn(t, p.says(`(?m)^\{.*\}$`)[0])
+}
+
+// addressIn is our address of what a script says it listens on.
+func addressIn(t *testing.T, line string) string {
+	t.Helper()
 	var at struct {
 		Host, Path string
 		Port       int
@@ -83,9 +88,9 @@ func server(t *testing.T, mode, address string, args ...string) (python, string)
 		t.Fatal(line, err)
 	}
 	if at.Path != "" {
-		return p, "unix:" + at.Path
+		return "unix:" + at.Path
 	}
-	return p, "tcp://" + net.JoinHostPort(at.Host, strconv.Itoa(at.Port))
+	return "tcp://" + net.JoinHostPort(at.Host, strconv.Itoa(at.Port))
 }
 
 const loopback = "127.0.0.1 0"

@@ -4,6 +4,8 @@ package stdio
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -88,4 +90,45 @@ func TestExecDescriptorsOfTheProgram(t *testing.T) {
 	if _, err := inherited.look(anysock.OpConnect, leak); err != nil {
 		t.Error(err)
 	}
+}
+
+func init() {
+	// Starts programs with ever more descriptors allowed, until it works. What
+	// did not work must leave none behind.
+	roles["exhausted"] = func() error {
+		before := len(openNumbers())
+		for allowed := before; allowed < before+100; allowed++ {
+			limit := syscall.Rlimit{Cur: uint64(allowed), Max: 1 << 12}
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+				return err
+			}
+			c, err := anysock.Dial(context.Background(), "exec:/bin/cat?stderr=log")
+			if err == nil {
+				return c.Abort()
+			}
+			var e *anysock.Error
+			if !errors.As(err, &e) || e.Kind != anysock.KindLimit {
+				return fmt.Errorf("with %d descriptors: %w", allowed, err)
+			}
+			limit.Cur = 1 << 10
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+				return err
+			}
+			if now := len(openNumbers()); now > before+pollerDescriptors {
+				return fmt.Errorf("%d descriptors before, %d after %w", before, now, err)
+			}
+		}
+		return errors.New("it never worked")
+	}
+}
+
+// pollerDescriptors are what the runtime's poller opens at its first use.
+const pollerDescriptors = 2
+
+func TestExecOutOfDescriptors(t *testing.T) {
+	c := dial(t, runs("exhausted"))
+	if got := all(t, c); got != "" {
+		t.Error(got)
+	}
+	graceful(t, c)
 }

@@ -1,5 +1,7 @@
 //go:build unix
 
+// Tests of exec: what a program sees of the connection, and the connection of it.
+
 package stdio
 
 import (
