@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"time"
 
@@ -21,16 +20,20 @@ func Example() {
 	defer cancel()
 	c, err := anysock.Dial(ctx, "exec:/usr/bin/sort?arg=-u")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if _, err := io.WriteString(c, "b\na\nb\n"); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if err := c.CloseWrite(); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	if _, err := io.Copy(os.Stdout, c); err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	end, err := c.Disconnect(ctx)
 	fmt.Println(end.How, err)
