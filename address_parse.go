@@ -16,8 +16,9 @@ import (
 // the fixed list, whether or not a transport for it is imported.
 //
 // Scheme words and host names are read without regard to case. Option names are
-// lower case, an option is given once (except arg and env, which may repeat), and an
-// option without "=" is refused. Ports are numbers; names of services are not
+// lower case, an option is given once (except those that are lists: arg, env, header,
+// origin, key and the like), and an option without "=" is refused. The list of
+// require may be written with plain commas: require=abort,halfclose. Ports are numbers; names of services are not
 // looked up. Host names are ASCII (RFC 1123, and "_"); a name whose last label
 // is a number is refused unless it is an IPv4 address of four decimal numbers,
 // because resolvers disagree on forms such as 127.1.
@@ -82,10 +83,7 @@ func (p *addrParser) chain() *AddressError {
 		return p.fail(addrMaxLen, "the address is longer than "+strconv.Itoa(addrMaxLen)+" bytes", "")
 	}
 	for start := 0; ; {
-		end := len(p.s)
-		if i := strings.IndexByte(p.s[start:], ','); i >= 0 {
-			end = start + i
-		}
+		end := p.hopEnd(start)
 		switch {
 		case start < end:
 		case start == len(p.s):
@@ -111,6 +109,28 @@ func (p *addrParser) chain() *AddressError {
 			}
 		}
 		start = end + 1
+	}
+}
+
+// hopEnd is where the hop that begins at start ends. The commas in the value of
+// require separate no hops: what follows them has no colon, which a hop has.
+func (p *addrParser) hopEnd(start int) int {
+	for off := start; ; {
+		i := strings.IndexByte(p.s[off:], ',')
+		if i < 0 {
+			return len(p.s)
+		}
+		end := off + i
+		option := p.s[start:end]
+		option = option[strings.LastIndexAny(option, "?&")+1:]
+		next := p.s[end+1:]
+		if i := strings.IndexAny(next, ",&"); i >= 0 {
+			next = next[:i]
+		}
+		if !strings.HasPrefix(option, "require=") || next == "" || strings.Trim(next, "abcdefghijklmnopqrstuvwxyz") != "" {
+			return end
+		}
+		off = end + 1
 	}
 }
 
@@ -507,6 +527,9 @@ func (p *addrParser) path(h *Hop, start, end int) *AddressError {
 	return nil
 }
 
+// addrRepeats are the options that may be given several times in a hop.
+var addrRepeats = []string{"alpn", "arg", "clientname", "env", "header", "hostkey", "key", "origin", "subprotocol", "user"}
+
 // options parses option *("&" option).
 func (p *addrParser) options(h *Hop, start, end int) *AddressError {
 	for off := start; off <= end; {
@@ -525,8 +548,7 @@ func (p *addrParser) options(h *Hop, start, end int) *AddressError {
 			return err
 		}
 		last := o.Name[strings.LastIndexByte(o.Name, '.')+1:]
-		repeats := last == "arg" || last == "env"
-		if !repeats && slices.ContainsFunc(h.Options, func(have AddressOption) bool { return have.Name == o.Name }) {
+		if !slices.Contains(addrRepeats, last) && slices.ContainsFunc(h.Options, func(have AddressOption) bool { return have.Name == o.Name }) {
 			return p.fail(off, "the option is given twice", "remove one of the two")
 		}
 		h.Options = append(h.Options, o)

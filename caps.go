@@ -1,6 +1,10 @@
 package anysock
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Caps is the set of lifecycle capabilities of a connection. A capability
 // that is declared works as the contract says; the call for one that is not
@@ -35,4 +39,29 @@ func (c Caps) String() string {
 		return "none"
 	}
 	return strings.Join(s, ",")
+}
+
+// ParseCaps reads what String writes.
+func ParseCaps(s string) (Caps, error) {
+	if s == "none" {
+		return 0, nil
+	}
+	var c Caps
+	for name := range strings.SplitSeq(s, ",") {
+		i := slices.Index(capNames, name)
+		if i < 0 {
+			return 0, fmt.Errorf("anysock: %q is no capability: they are %s", name, strings.Join(capNames, ", "))
+		}
+		c |= 1 << i
+	}
+	return c, nil
+}
+
+// MarshalText is String.
+func (c Caps) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText is ParseCaps.
+func (c *Caps) UnmarshalText(b []byte) (err error) {
+	*c, err = ParseCaps(string(b))
+	return err
 }

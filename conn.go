@@ -196,6 +196,21 @@ func (c *Conn) kernel() *sys.FD {
 	return nil
 }
 
+// bottom is the kernel socket that carries c at last, through all layers that
+// say what is below them, or nil. A hop ends it: what is behind can fail alone.
+func (c *Conn) bottom() *sys.FD {
+	for {
+		if fd := c.kernel(); fd != nil {
+			return fd
+		}
+		layer, ok := optionally[interface{ Below() *Conn }](c.s)
+		if !ok {
+			return nil
+		}
+		c = layer.Below()
+	}
+}
+
 // SetDeadline sets the read and the write deadline.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
@@ -433,7 +448,7 @@ func (c *Conn) free(abort bool) error {
 	c.mu.Unlock()
 	var err error
 	if abort {
-		err = c.s.Abort()
+		err = c.abortStream()
 	} else {
 		err = c.s.Close()
 	}
@@ -441,4 +456,16 @@ func (c *Conn) free(abort bool) error {
 		release()
 	}
 	return err
+}
+
+// abortStream aborts the carrier, and lets a stream that can tell the peer why
+// do so.
+func (c *Conn) abortStream() error {
+	if s, ok := optionally[interface {
+		AbortAs(how How, cause error) error
+	}](c.s); ok {
+		end := c.End()
+		return s.AbortAs(end.How, end.Err)
+	}
+	return c.s.Abort()
 }

@@ -333,10 +333,7 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 		err := c.s.WaitAcked()
 		switch {
 		case err == nil:
-			o.ackedBy = AckedKernel
-			if s, ok := optionally[interface{ AckedBy() Ack }](c.s); ok {
-				o.ackedBy = s.AckedBy()
-			}
+			o.ackedBy = c.acknowledger()
 			// A reset that came after the acknowledgement still says that the
 			// peer gave up.
 			if reason := c.s.TakeError(); reason != nil {
@@ -350,7 +347,7 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 				o.unacked = c.unackedBytes()
 				if o.unacked == 0 {
 					// All but the end itself is acknowledged.
-					o.ackedBy = AckedKernel
+					o.ackedBy = c.acknowledger()
 				}
 				return nil
 			}
@@ -362,6 +359,14 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 			return nil
 		}
 	}
+}
+
+// acknowledger says who acknowledges on this carrier.
+func (c *Conn) acknowledger() Ack {
+	if s, ok := optionally[interface{ AckedBy() Ack }](c.s); ok {
+		return s.AckedBy()
+	}
+	return AckedKernel
 }
 
 // awaitPeer lets a stream whose other side can fail after its end, such as a
@@ -517,7 +522,7 @@ func (c *Conn) closeNow() bool {
 			_ = c.fail(OpClose, reason)
 			return false
 		}
-		o.ackedBy = AckedKernel
+		o.ackedBy = c.acknowledger()
 	}
 	c.record(o.how, Us, o.ackedBy, 0, nil)
 	_ = c.free(false)
@@ -561,7 +566,7 @@ func (c *Conn) closeInBackground() {
 		} else {
 			o.how = Delivered
 			if c.caps.Has(CapCloseAck) {
-				o.ackedBy = AckedKernel
+				o.ackedBy = c.acknowledger()
 			}
 		}
 	}

@@ -70,7 +70,7 @@ func finishConnect(ctx context.Context, fd *sys.FD) error {
 			_ = fd.SetWriteDeadline(time.Time{})
 		}
 	}
-	if err == nil && fd.Family() != sys.Unix && fd.LocalAddr() == fd.PeerAddr() {
+	if err == nil && fd.Family().Inet() && fd.LocalAddr() == fd.PeerAddr() {
 		// TCP's simultaneous open can connect an ephemeral port to itself
 		// (RFC 9293 section 3.5): nobody listens there.
 		err = syscall.ECONNREFUSED
@@ -149,7 +149,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // orLoopback makes the wildcard address of a connect mean this machine.
 func orLoopback(a sys.Addr) sys.Addr {
-	if a.Family == sys.Unix || !a.IP.Addr().IsUnspecified() {
+	if !a.Family.Inet() || !a.IP.Addr().IsUnspecified() {
 		return a
 	}
 	ip := netip.IPv6Loopback()

@@ -48,6 +48,14 @@ type Dialer struct {
 	OnAttempt func(Attempt)
 	// Resolver finds addresses of host names; nil is net.DefaultResolver.
 	Resolver *net.Resolver
+	// OnConnected is told of every TCP socket as soon as it has connected, before
+	// any handshake over it; nil is nobody. It may be called from several
+	// goroutines at once.
+	OnConnected func(local, peer netip.AddrPort)
+	// Allow is asked before each attempt at a numeric TCP address, after names
+	// were resolved; an error makes the attempt fail with KindPermission. nil
+	// allows all. It may be called from several goroutines at once.
+	Allow func(netip.AddrPort) error
 }
 
 // Retry is a policy of trying again. The zero value tries once.
@@ -79,139 +87,6 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (*Conn, error) {
 	return d.DialAddress(ctx, a)
 }
 
-// DialAddress is Dial for a parsed address.
-func (d *Dialer) DialAddress(ctx context.Context, a Address) (*Conn, error) {
-	hops, err := a.plan(func(o OptionSpec) bool { return o.Dial }, "dialing")
-	if err != nil {
-		return nil, opError("parse", a.String(), err)
-	}
-	if err := feasible(hops); err != nil {
-		return nil, err
-	}
-	capsAlong(hops)
-	var c *Conn
-	for i, p := range hops {
-		var prev *plannedHop
-		if i > 0 {
-			prev = &hops[i-1]
-		}
-		if c, err = d.dialHop(ctx, c, prev, p, i < len(hops)-1); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-// feasible finds out whether every part of the chain can play its role, before
-// anything is dialed.
-func feasible(hops []plannedHop) error {
-	for h, p := range hops {
-		onward := h < len(hops)-1
-		for i, t := range p.transports {
-			switch base := i == len(p.transports)-1; {
-			case i == 0 && onward:
-				if t.Through == nil {
-					return &Error{Op: "parse", Addr: t.Scheme, Kind: KindAddress, Err: errors.New("a " + t.Scheme + " address cannot lead to another")}
-				}
-			case !base && t.Client == nil && t.Through != nil:
-				return &Error{Op: "parse", Addr: t.Scheme, Kind: KindAddress, Err: errors.New("a " + t.Scheme + " address must lead to another"), Hint: "add a comma and the address to reach through it"}
-			case !base && t.Client == nil:
-				return unsupported(OpHandshake, t.Scheme, t.Scheme+" has no client side")
-			}
-		}
-		if base := p.transports[len(p.transports)-1]; h == 0 && base.Dial == nil {
-			return unsupported(OpConnect, base.Scheme, base.Scheme+" cannot be dialed")
-		}
-	}
-	return nil
-}
-
-// dialHop connects to one hop, through the connection to the one before, and
-// performs the handshakes of its layers from the base up.
-func (d *Dialer) dialHop(ctx context.Context, below *Conn, prev *plannedHop, p plannedHop, onward bool) (*Conn, error) {
-	d = d.with(p.targets[len(p.targets)-1])
-	top := 0
-	if onward {
-		top = 1 // the top layer is what the next hop is reached through
-	}
-	c, err := d.dialBase(ctx, below, prev, p)
-	if err != nil {
-		return nil, err
-	}
-	for i := len(p.transports) - 2; i >= top; i-- {
-		if c, err = d.climb(ctx, c, p, i); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p plannedHop) (*Conn, error) {
-	last := len(p.transports) - 1
-	t, target := p.transports[last], p.targets[last]
-	start := time.Now()
-	if prev == nil {
-		nc, err := t.Dial(ctx, d, target)
-		if err != nil {
-			if d.Trace != nil && !isOurs(t.Scheme) {
-				d.Trace(Event{Time: start, Duration: time.Since(start), Op: OpConnect, Network: t.Scheme, State: StateConnecting, Err: err})
-			}
-			return nil, opError(OpConnect, t.Scheme, err)
-		}
-		return d.adopt(nc, OpConnect, "", start, t.Scheme, target.Caps)
-	}
-	hctx, cancel := context.WithTimeout(ctx, DefaultHandshake)
-	defer cancel()
-	nc, err := prev.transports[0].Through(hctx, below, prev.targets[0], p.hop)
-	if err != nil {
-		_ = below.Abort()
-		return nil, opError(OpHandshake, prev.hop.Layers[0].Scheme+":"+prev.hop.Host+":"+prev.hop.Port, err)
-	}
-	return d.adopt(nc, OpConnect, "", start, t.Scheme, target.Caps)
-}
-
-// climb performs the client's handshake of layer i over c.
-func (d *Dialer) climb(ctx context.Context, c *Conn, p plannedHop, i int) (*Conn, error) {
-	t := p.transports[i]
-	hctx, cancel := context.WithTimeout(ctx, DefaultHandshake)
-	defer cancel()
-	start := time.Now()
-	nc, err := t.Client(hctx, c, p.targets[i])
-	if err != nil {
-		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
-		_ = c.Abort()
-		return nil, opError(OpHandshake, t.Scheme+" with "+c.peerName(), err)
-	}
-	return d.adopt(nc, OpHandshake, t.Scheme, start, t.Scheme, p.targets[i].Caps)
-}
-
-// adopt makes a transport's stream a Conn with the Dialer's wishes, and
-// reports the step that brought it. A Conn has reported its own.
-func (d *Dialer) adopt(nc net.Conn, op, detail string, start time.Time, network string, caps Caps) (*Conn, error) {
-	if c, ok := nc.(*Conn); ok {
-		return c, nil
-	}
-	s := asStream(nc)
-	if k, ok := s.(*kernelStream); ok {
-		if err := d.Options.apply(k.Family(), k.SetInt); err != nil {
-			_ = s.Abort()
-			return nil, err
-		}
-	}
-	c := newConn(0, network, s, capsFor(s, caps), d.Options, d.Group, d.Trace)
-	c.emit(Event{Time: start, Duration: time.Since(start), Op: op, Detail: detail})
-	return c, nil
-}
-
-// isOurs: the transports that report their own steps.
-func isOurs(scheme string) bool {
-	switch scheme {
-	case "tcp", "tcp4", "tcp6", "unix", "mem", "echo", "discard", "chargen":
-		return true
-	}
-	return false
-}
-
 // DialContext is Dial in package net's form, for http.Transport and the like:
 // network is tcp, tcp4, tcp6 or unix, address a host:port or a path. The
 // net.Conn is a *Conn.
@@ -238,6 +113,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 
 // dialTCP resolves, races and retries.
 func (d *Dialer) dialTCP(ctx context.Context, network, host, port string) (*Conn, error) {
+	return d.dialIP(ctx, network, host, port, nil)
+}
+
+// dialIP is dialTCP, or with via another transport's dial.
+func (d *Dialer) dialIP(ctx context.Context, network, host, port string, via func(ctx context.Context, local, to netip.AddrPort) (net.Conn, error)) (*Conn, error) {
 	addr := net.JoinHostPort(host, port)
 	p, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
@@ -259,9 +139,24 @@ func (d *Dialer) dialTCP(ctx context.Context, network, host, port string) (*Conn
 		local = &a
 	}
 	return d.retry(ctx, network, addr, func(ctx context.Context, r *dialRound) (*Conn, error) {
-		r.network, r.host, r.port, r.local = network, host, uint16(p), local
+		r.network, r.host, r.port, r.local, r.via = network, host, uint16(p), local, via
 		return r.race(ctx)
 	})
+}
+
+// DialIP is for transports that are a base of their own over IP: it does all
+// that Dial does for tcp (the host's addresses of both families, their race,
+// retries, Allow, Local, the record of attempts), and calls attempt for each
+// address where tcp would connect. local is the zero AddrPort unless the
+// Dialer has a Local. ctx is done after AttemptTimeout, and when another attempt has won. network is the
+// name for events and errors. A stream that comes second is closed. The result
+// is a *Conn.
+func (d *Dialer) DialIP(ctx context.Context, network, host, port string, attempt func(ctx context.Context, local, to netip.AddrPort) (net.Conn, error)) (net.Conn, error) {
+	c, err := d.dialIP(ctx, network, host, port, attempt)
+	if err != nil {
+		return nil, err // not a nil *Conn in a net.Conn
+	}
+	return c, nil
 }
 
 // dialUnix connects to a path or an abstract name.
@@ -317,7 +212,7 @@ func (d *Dialer) retry(ctx context.Context, network, addr string, round func(con
 // worthRetrying: what another try may cure.
 func worthRetrying(k Kind) bool {
 	switch k {
-	case KindAddress, KindState, KindUnsupported, KindPermission, KindCanceled, KindClosed:
+	case KindAddress, KindState, KindUnsupported, KindPermission, KindCanceled, KindClosed, KindAuth:
 		return false
 	}
 	return true
@@ -333,6 +228,7 @@ type dialRound struct {
 	host    string
 	port    uint16
 	local   *sys.Addr
+	via     func(ctx context.Context, local, to netip.AddrPort) (net.Conn, error) // nil: tcp
 
 	connected atomic.Bool
 
@@ -482,6 +378,9 @@ func (r *dialRound) resolve(ctx context.Context, out chan<- answer) {
 	start := time.Now()
 	relay := make(chan answer)
 	network := r.network
+	if r.via != nil {
+		network = "tcp"
+	}
 	if r.local != nil && !r.local.IP.Addr().IsUnspecified() {
 		network = "tcp6"
 		if r.local.Family == sys.Inet4 {
@@ -527,7 +426,7 @@ func literal(network, host string) []netip.Addr {
 // attempt tries one address and records the try.
 func (r *dialRound) attempt(ctx context.Context, a sys.Addr) (*Conn, error) {
 	start := time.Now()
-	fd, err := r.connect(ctx, a)
+	s, err := r.stream(ctx, a)
 	peer := a.Net().String()
 	ev := Event{Time: start, Duration: time.Since(start), Op: OpConnect, Peer: peer, Err: err}
 	if err != nil {
@@ -544,18 +443,75 @@ func (r *dialRound) attempt(ctx context.Context, a sys.Addr) (*Conn, error) {
 		r.emit(ev)
 		return nil, err
 	}
-	ev.Local, ev.State = fd.LocalAddr().Net().String(), StateConnected
+	if k, ok := s.(*kernelStream); ok && r.d.OnConnected != nil && k.Family().Inet() {
+		r.d.OnConnected(unmapped(k.FD.LocalAddr().IP), unmapped(k.FD.PeerAddr().IP))
+	}
+	ev.Local, ev.State = s.LocalAddr().String(), StateConnected
 	r.emit(ev)
 	id := r.id
 	if r.connected.Swap(true) {
 		id = nextSocket() // came second: a socket of its own, to be closed
 	}
-	return newConn(id, r.network, newKernelStream(fd), kernelCaps(fd.Family()), r.d.Options, r.d.Group, r.d.Trace), nil
+	return newConn(id, r.network, s, capsFor(s, 0), r.d.Options, r.d.Group, r.d.Trace), nil
+}
+
+// stream connects to one address.
+func (r *dialRound) stream(ctx context.Context, a sys.Addr) (stream, error) {
+	if r.via == nil {
+		fd, err := r.connect(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		return newKernelStream(fd), nil
+	}
+	if err := r.allow(a); err != nil {
+		return nil, err
+	}
+	var local netip.AddrPort
+	if r.local != nil {
+		local = r.local.IP
+		if r.local.Family != a.Family { // the wildcard, to choose a port
+			local = netip.AddrPortFrom(wildcardOf(a.Family), local.Port())
+		}
+	}
+	timeout := orDefault(r.d.AttemptTimeout, DefaultAttemptTimeout)
+	actx, cancel := context.WithTimeoutCause(ctx, timeout, &attemptTimeoutError{timeout})
+	defer cancel()
+	nc, err := r.via(actx, local, a.IP)
+	if err != nil {
+		if ctx.Err() == nil && actx.Err() != nil {
+			err = context.Cause(actx)
+		}
+		return nil, opError(OpConnect, r.network+":"+a.IP.String(), err)
+	}
+	return asStream(nc), nil
+}
+
+// unmapped folds an IPv4-mapped address.
+func unmapped(ap netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// allow asks the Dialer's Allow.
+func (r *dialRound) allow(a sys.Addr) error {
+	if r.d.Allow == nil || a.Family == sys.Unix {
+		return nil
+	}
+	to := unmapped(a.IP)
+	err := r.d.Allow(to)
+	var e *Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	return &Error{Op: OpConnect, Addr: to.String(), Kind: KindPermission, Err: err}
 }
 
 // connect makes a socket, sets it up and connects it.
 func (r *dialRound) connect(ctx context.Context, a sys.Addr) (*sys.FD, error) {
 	start := time.Now()
+	if err := r.allow(a); err != nil {
+		return nil, err
+	}
 	s, err := sys.Open(a.Family)
 	r.emit(Event{Time: start, Duration: time.Since(start), Op: OpSocket, Err: err})
 	if err != nil {

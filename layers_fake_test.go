@@ -28,30 +28,39 @@ func init() {
 			{Name: "key", Type: anysock.OptionInt, Dial: true, Help: "what every byte is xored with"},
 			{Name: "min", Type: anysock.OptionInt, Dial: true, Listen: true, Help: "least key that is taken"},
 		},
-		Caps:   func(below anysock.Caps) anysock.Caps { return below &^ anysock.CapCloseAck },
+		Caps:   func(below anysock.Caps, _ anysock.Target) anysock.Caps { return below &^ anysock.CapCloseAck },
 		Client: xorClient, Server: xorServer,
 	})
 	// ws: has no half-close; greets with its path.
 	anysock.Register(anysock.Transport{
 		Scheme:  "ws",
 		Options: []anysock.OptionSpec{{Name: "min", Type: anysock.OptionInt, Dial: true, Listen: true}},
-		Caps: func(below anysock.Caps) anysock.Caps {
+		Caps: func(below anysock.Caps, _ anysock.Target) anysock.Caps {
 			return below &^ (anysock.CapHalfClose | anysock.CapCloseAck | anysock.CapAbort)
 		},
 		Client: greetClient, Server: greetServer,
 	})
 	// socks5: "host port\n" is answered by "ok\n" or a reason.
 	anysock.Register(anysock.Transport{
-		Scheme:  "socks5",
-		Caps:    func(below anysock.Caps) anysock.Caps { return below &^ anysock.CapCloseAck },
-		Through: lineThrough,
+		Scheme:        "socks5",
+		ListenThrough: lineListenThrough,
+		BehindOptions: []anysock.OptionSpec{{Name: "peer", Type: anysock.OptionString, Listen: true}},
+		Caps:          func(below anysock.Caps, _ anysock.Target) anysock.Caps { return below &^ anysock.CapCloseAck },
+		Through:       lineThrough,
 	})
-	// lc: only a server, and it fails always.
+	// lc: adds what others lack, in name only.
 	anysock.Register(anysock.Transport{
 		Scheme: "lc",
-		Server: func(context.Context, *anysock.Conn, anysock.Target) (net.Conn, error) {
-			return nil, errors.New("the fake lc serves nobody")
+		Caps: func(below anysock.Caps, _ anysock.Target) anysock.Caps {
+			return below | anysock.CapHalfClose | anysock.CapAbort
 		},
+		Client: greetClient, Server: greetServer,
+	})
+	// ssh: only a server, whose connections carry several streams.
+	anysock.Register(anysock.Transport{
+		Scheme:  "ssh",
+		Options: []anysock.OptionSpec{{Name: "hostkey", Type: anysock.OptionString, Listen: true, Repeat: true}},
+		Prepare: prepareMany, ServeMany: serveMany,
 	})
 }
 

@@ -494,9 +494,9 @@ func TestChainsThatMakeNoSense(t *testing.T) {
 		{"tcp://" + host + ",tcp://x:1", anysock.KindAddress},
 		{"tls://" + host + ",tcp://x:1", anysock.KindAddress},
 		{"socks5://" + host, anysock.KindAddress},                                 // a hop is no target
-		{"lc://" + host, anysock.KindUnsupported},                                 // a layer without a client side
-		{"socks5://" + host + ",lc://x:1", anysock.KindUnsupported},               // the same, behind a hop
-		{"lc://" + host + ",tcp://x:1", anysock.KindAddress},                      // the fake lc leads nowhere
+		{"ssh://" + host, anysock.KindUnsupported},                                // a layer without a client side
+		{"socks5://" + host + ",ssh://x:1", anysock.KindUnsupported},              // the same, behind a hop
+		{"ssh://" + host + ",tcp://x:1", anysock.KindAddress},                     // the fake ssh leads nowhere
 		{"socks5://" + host + ",tcp://x:1?bind=127.0.0.1:0", anysock.KindAddress}, // bound where?
 		{"socks5://" + host + ",tcp://x:1?retry=3", anysock.KindAddress},
 	} {
@@ -508,7 +508,7 @@ func TestChainsThatMakeNoSense(t *testing.T) {
 		}
 		wantErrorKind(t, tt.addr, err, tt.kind)
 	}
-	for _, addr := range []string{"socks5://127.0.0.1:0,tcp://:0", "socks5://127.0.0.1:0", "echo:", "stdio:"} {
+	for _, addr := range []string{"ssh://127.0.0.1:0,tcp://:0", "socks5://127.0.0.1:0", "echo:", "stdio:"} {
 		ln, err := anysock.Listen(soon(t), addr)
 		if err == nil {
 			t.Errorf("listening on %s", addr)
@@ -549,12 +549,13 @@ func TestCapsAlongTheChain(t *testing.T) {
 		t.Errorf("unix has %v", unix)
 	}
 	for addr, want := range map[string]anysock.Caps{
-		"tls://h:1":               tcp &^ anysock.CapCloseAck,
-		"tls+unix:/x":             unix,
-		"ws+tls://h:1":            tcp &^ (anysock.CapCloseAck | anysock.CapHalfClose | anysock.CapAbort),
-		"tls+ws+tls://h:1":        tcp &^ (anysock.CapCloseAck | anysock.CapHalfClose | anysock.CapAbort),
-		"socks5://p:1,tls://h:1":  tcp &^ anysock.CapCloseAck,
-		"socks5://p:1,ws+unix:/x": unix &^ anysock.CapHalfClose,
+		"tls://h:1":              tcp &^ anysock.CapCloseAck,
+		"tls+unix:/x":            unix,
+		"ws+tls://h:1":           tcp &^ (anysock.CapCloseAck | anysock.CapHalfClose | anysock.CapAbort),
+		"tls+ws+tls://h:1":       tcp &^ (anysock.CapCloseAck | anysock.CapHalfClose | anysock.CapAbort),
+		"socks5://p:1,tls://h:1": tcp &^ anysock.CapCloseAck,
+		// Behind a hop the base adds nothing: what counts is the hop.
+		"socks5://p:1,ws+unix:/x": tcp &^ (anysock.CapCloseAck | anysock.CapHalfClose | anysock.CapAbort),
 	} {
 		if got := caps(addr); got != want {
 			t.Errorf("%s has %v, want %v", addr, got, want)

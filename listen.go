@@ -56,29 +56,33 @@ func (lc *ListenConfig) Listen(ctx context.Context, addr string) (*Listener, err
 
 // ListenAddress is Listen for a parsed address.
 func (lc *ListenConfig) ListenAddress(ctx context.Context, a Address) (*Listener, error) {
-	hops, err := a.plan(func(o OptionSpec) bool { return o.Listen }, "listening")
+	hops, err := a.plan(forListening)
 	if err != nil {
 		return nil, opError("parse", a.String(), err)
-	}
-	if len(hops) > 1 {
-		return nil, unsupported(OpListen, a.String(), "listening through a hop")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, opError(OpListen, a.String(), err)
 	}
-	capsAlong(hops)
-	p := hops[0]
+	p := hops[len(hops)-1]
 	last := len(p.transports) - 1
 	t, target := p.transports[last], p.targets[last]
-	if t.Listen == nil {
-		return nil, unsupported(OpListen, a.String(), t.Scheme+" cannot be listened on")
-	}
 	for i := last - 1; i >= 0; i-- {
-		if p.transports[i].Server == nil {
+		if !p.transports[i].serves() {
 			return nil, unsupported(OpListen, a.String(), p.transports[i].Scheme+" has no server side")
 		}
 	}
-	dl, err := t.Listen(ctx, lc, target)
+	if err := prepare(hops, true); err != nil {
+		return nil, opError("parse", a.String(), err)
+	}
+	var dl DeadlineListener
+	switch {
+	case len(hops) > 1:
+		dl, err = lc.listenThrough(ctx, hops[:len(hops)-1], target)
+	case t.Listen == nil:
+		err = unsupported(OpListen, a.String(), t.Scheme+" cannot be listened on")
+	default:
+		dl, err = t.Listen(ctx, lc, target)
+	}
 	if err != nil {
 		return nil, opError(OpListen, a.String(), err)
 	}
@@ -98,6 +102,19 @@ func (lc *ListenConfig) ListenAddress(ctx context.Context, a Address) (*Listener
 	return l, nil
 }
 
+// listenThrough asks the last of the hops for a listener at its side.
+func (lc *ListenConfig) listenThrough(ctx context.Context, hops []plannedHop, next Target) (DeadlineListener, error) {
+	if err := feasible(hops, true); err != nil {
+		return nil, err
+	}
+	d := &Dialer{Options: lc.Options, Group: lc.Group, Trace: lc.Trace}
+	hop := &hops[len(hops)-1]
+	dial := func(ctx context.Context) (*Conn, error) { return d.dialHops(ctx, hops, true) }
+	hctx, cancel := context.WithTimeout(ctx, DefaultAttemptTimeout+DefaultHandshake)
+	defer cancel()
+	return hop.transports[0].ListenThrough(hctx, dial, hop.targets[0], next)
+}
+
 // adopt makes a transport's listener one of ours.
 func (lc *ListenConfig) adopt(dl DeadlineListener, network string, caps Caps) *Listener {
 	k, ok := dl.(kernelSocket)
@@ -111,9 +128,8 @@ func (lc *ListenConfig) adopt(dl DeadlineListener, network string, caps Caps) *L
 
 // over puts the layers of p on the connections that base accepts.
 func (lc *ListenConfig) over(base *Listener, p plannedHop) *Listener {
-	top := p.targets[0]
 	a := newHandshaker(base, lc, p)
-	l := newListener(base.id, p.hop.Layers[0].Scheme, a, top.Caps, lc.Options, lc.Group, lc.Trace)
+	l := newListener(base.id, p.hop.Layers[0].Scheme, a, p.caps(), lc.Options, lc.Group, lc.Trace)
 	return l
 }
 

@@ -167,7 +167,7 @@ func retransmitCap(bound time.Duration) int {
 // kernel's full patience: with the cap the kernel would give up the closed
 // socket as soon as its interval reaches it (docs/notes/lost-peer).
 func (c *Conn) liftRetransmitCap() {
-	if fd := c.kernel(); fd != nil && fd.Family() != sys.Unix && c.opts.LostAfter > 0 {
+	if fd := c.kernel(); fd != nil && fd.Family().Inet() && c.opts.LostAfter > 0 {
 		_ = fd.SetInt(sys.MaxRetransmit, int(maxRetransmitCap/time.Millisecond)) // unsupported: nothing to lift
 	}
 }

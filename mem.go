@@ -44,7 +44,7 @@ func init() {
 	Register(Transport{
 		Scheme:  "mem",
 		Options: memOptions,
-		Caps:    func(Caps) Caps { return memCaps },
+		Caps:    func(Caps, Target) Caps { return memCaps },
 		Dial: func(ctx context.Context, d *Dialer, t Target) (net.Conn, error) {
 			d = d.with(t)
 			c, err := d.dialMem(ctx, t.Hop.Opaque, memLimit(t, d.Options))

@@ -66,7 +66,7 @@ func (c *Conn) wait(ctx context.Context, want Readiness, low int) (Readiness, er
 			low = max(1, min(low, v/2))
 		}
 	}
-	r, err := watchReadiness(ctx, c, want, low)
+	r, err := watchReadiness(ctx, c, fd, want, low)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return c.waitByReading(ctx, want, low)
 	}
@@ -106,15 +106,41 @@ func (c *Conn) ready(fd *sys.FD, want Readiness, low int) (Readiness, error) {
 	return r & (want | HungUp | Failed), nil
 }
 
-// waitForFailure is Wait for HungUp and Failed alone, without a descriptor: a
-// stream that knows of a reset or a cut without being read has a method
-// Failed, whose channel is closed then.
+// waitForFailure is Wait for HungUp and Failed alone, without a descriptor of
+// its own. A stream that knows of a reset or a cut without being read has a
+// method Failed, whose channel is closed then; a layer's carrier may know too.
 func (c *Conn) waitForFailure(ctx context.Context) (Readiness, error) {
-	s, ok := optionally[interface{ Failed() <-chan struct{} }](c.s)
-	if !ok {
+	s, tells := optionally[interface{ Failed() <-chan struct{} }](c.s)
+	fd := c.bottom()
+	if !tells && fd == nil {
 		return 0, unsupported(OpWait, c.peerName(), c.network+" cannot tell a failure without being read")
 	}
+	if !tells {
+		r, err := watchReadiness(ctx, c, fd, 0, 1)
+		if err != nil {
+			err = c.callErrorOnWait(err)
+		}
+		return r, err
+	}
+	var below chan Readiness
+	if fd != nil {
+		below = make(chan Readiness, 1)
+		bctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if r, err := watchReadiness(bctx, c, fd, 0, 1); err == nil {
+				below <- r
+			}
+		}()
+		defer func() {
+			cancel()
+			<-done
+		}()
+	}
 	select {
+	case r := <-below:
+		return r, nil
 	case <-s.Failed():
 		return Failed, nil
 	case <-c.done:
@@ -191,8 +217,7 @@ type watched struct {
 
 // watchReadiness waits for c. Registration is edge-triggered, so every
 // arrival wakes the waiters, and each looks for itself.
-func watchReadiness(ctx context.Context, c *Conn, want Readiness, low int) (Readiness, error) {
-	fd := c.kernel()
+func watchReadiness(ctx context.Context, c *Conn, fd *sys.FD, want Readiness, low int) (Readiness, error) {
 	if r, err := c.ready(fd, want, low); r != 0 || err != nil {
 		return r, err
 	}

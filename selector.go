@@ -68,6 +68,9 @@ func NewSelector() (*Selector, error) {
 // keeps its place.
 func (s *Selector) Add(src Source, want Readiness) error {
 	fd := src.kernel()
+	if c, ok := src.(*Conn); ok && fd == nil && want&^(HungUp|Failed) == 0 && !c.tellsFailure() {
+		fd = c.bottom() // a layer fails when its carrier does
+	}
 	if fd == nil {
 		return unsupported("select", "", "a Selector needs a descriptor: use Conn.Wait")
 	}
@@ -85,6 +88,12 @@ func (s *Selector) Add(src Source, want Readiness) error {
 	s.sources[src.ID()] = &selected{src: src, fd: fd, want: want}
 	s.countReader(want, 1)
 	return nil
+}
+
+// tellsFailure reports whether the stream says so itself when it failed.
+func (c *Conn) tellsFailure() bool {
+	_, ok := optionally[interface{ Failed() <-chan struct{} }](c.s)
+	return ok
 }
 
 // Modify changes what src is watched for; KindState if it is not watched.

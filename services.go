@@ -20,7 +20,7 @@ func init() {
 		Register(Transport{
 			Scheme:  scheme,
 			Options: memConnOptions,
-			Caps:    func(Caps) Caps { return memCaps },
+			Caps:    func(Caps, Target) Caps { return memCaps },
 			Dial: func(ctx context.Context, d *Dialer, t Target) (net.Conn, error) {
 				c, err := d.with(t).dialService(ctx, scheme, serve, t)
 				if err != nil {

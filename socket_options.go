@@ -132,7 +132,7 @@ func (o Options) apply(f sys.Family, set func(sys.Option, int) error) error {
 	if o.SendBuffer > 0 {
 		errs = append(errs, try("SO_SNDBUF", sys.SendBuffer, o.SendBuffer))
 	}
-	if f != sys.Unix {
+	if f.Inet() {
 		errs = append(errs, try("TCP_NODELAY", sys.NoDelay, boolInt(!o.Delay)))
 		k := o.KeepAlive
 		errs = append(errs, try("SO_KEEPALIVE", sys.KeepAlive, boolInt(!k.Disable)))

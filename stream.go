@@ -19,6 +19,9 @@ import (
 //	Caps() Caps                  what this very stream can do
 //	AckedBy() Ack                who acknowledges, if not the next hop's kernel
 //	Failed() <-chan struct{}     closed when the stream was reset or cut
+//	AbortAs(How, error) error    Abort, for a stream that can tell the peer why
+//	Below() *Conn                the connection that carries the stream, of a layer: it is
+//	                             looked at to notice a failure without reading
 //	WaitPeer() error             waits, bounded by the read deadline, until the other
 //	                             side is known to be done; an error is an abort
 type stream interface {
@@ -55,10 +58,16 @@ func (s *kernelStream) SetDeadline(t time.Time) error {
 	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
-// kernelCaps is what a kernel socket of this family can do here.
+// kernelCaps is what a kernel socket of this family can do here. On vsock a
+// reset of a connected stream reads as its end, and so may a cut (Linux,
+// virtio_transport_common.c: virtio_transport_do_close): see transport/vsock.
 func kernelCaps(f sys.Family) Caps {
-	c := CapHalfClose | CapCutDetect | CapDeadline
-	if f != sys.Unix {
+	c := CapHalfClose | CapDeadline
+	if f == sys.Vsock {
+		return c
+	}
+	c |= CapCutDetect
+	if f.Inet() {
 		c |= CapAbort | CapBindSource
 		if acksKnown {
 			c |= CapCloseAck

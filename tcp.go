@@ -47,7 +47,7 @@ func init() {
 		Register(Transport{
 			Scheme:  network,
 			Options: tcpOptions,
-			Caps:    func(Caps) Caps { return kernelCaps(sys.Inet6) },
+			Caps:    func(Caps, Target) Caps { return kernelCaps(sys.Inet6) },
 			Dial: func(ctx context.Context, d *Dialer, t Target) (net.Conn, error) {
 				c, err := d.with(t).dialTCP(ctx, network, t.Hop.Host, t.Hop.Port)
 				if err != nil {
@@ -67,7 +67,7 @@ func init() {
 	Register(Transport{
 		Scheme:  "unix",
 		Options: unixOptions,
-		Caps:    func(Caps) Caps { return kernelCaps(sys.Unix) },
+		Caps:    func(Caps, Target) Caps { return kernelCaps(sys.Unix) },
 		Dial: func(ctx context.Context, d *Dialer, t Target) (net.Conn, error) {
 			c, err := d.with(t).dialUnix(ctx, t.Hop.Opaque)
 			if err != nil {

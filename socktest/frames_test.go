@@ -200,5 +200,5 @@ func init() {
 	layer := func(_ context.Context, below *anysock.Conn, t anysock.Target) (net.Conn, error) {
 		return frames(below, t.Caps), nil
 	}
-	anysock.Register(anysock.Transport{Scheme: "ws", Caps: framedOver, Client: layer, Server: layer})
+	anysock.Register(anysock.Transport{Scheme: "ws", Caps: func(below anysock.Caps, _ anysock.Target) anysock.Caps { return framedOver(below) }, Client: layer, Server: layer})
 }

@@ -11,9 +11,10 @@ import (
 
 // Unacked is the number of our bytes, and one more for our end if it was
 // sent, that the peer's kernel has not acknowledged (SIOCOUTQ, tcp(7),
-// docs/notes/outq). Unix sockets have no acknowledgement: ErrUnsupported.
+// docs/notes/outq). Unix sockets have no acknowledgement, and vsock has one
+// only on newer kernels and for data alone: ErrUnsupported.
 func (fd *FD) Unacked() (int, error) {
-	if fd.family == Unix {
+	if !fd.family.Inet() {
 		return 0, errors.ErrUnsupported
 	}
 	var n int
@@ -41,7 +42,7 @@ func unacked(d int) (n int, err error) {
 // does (docs/notes/ack-events). It returns the connection's error if that
 // dies first, and os.ErrDeadlineExceeded at the write deadline.
 func (fd *FD) WaitAcked() error {
-	if fd.family == Unix {
+	if !fd.family.Inet() {
 		return errors.ErrUnsupported
 	}
 	var werr error
@@ -78,7 +79,7 @@ const tcpClose = 7 // TCP_CLOSE, include/net/tcp_states.h
 
 // Dead reports whether a TCP connection is over: reset, or ended both ways.
 func (fd *FD) Dead() bool {
-	if fd.family == Unix {
+	if !fd.family.Inet() {
 		return false
 	}
 	dead := false
@@ -119,7 +120,7 @@ type Liveness struct {
 // Liveness asks for it; ErrUnsupported on anything but TCP. The counters are
 // 0 when nothing is owed.
 func (fd *FD) Liveness() (Liveness, error) {
-	if fd.family == Unix {
+	if !fd.family.Inet() {
 		return Liveness{}, errors.ErrUnsupported
 	}
 	var l Liveness

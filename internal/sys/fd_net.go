@@ -30,6 +30,9 @@ func Open(family Family) (*Socket, error) {
 	if err := check(CallSocket, -1); err != nil {
 		return nil, err
 	}
+	if family == Vsock {
+		return nil, errors.ErrUnsupported
+	}
 	return &Socket{family: family, open: true, opts: map[Option]int{}}, nil
 }
 
@@ -60,6 +63,9 @@ func (s *Socket) Int(o Option) (int, error) {
 	}
 	return 0, errors.ErrUnsupported
 }
+
+// SetVsockConnectTimeout says ErrUnsupported.
+func (s *Socket) SetVsockConnectTimeout(time.Duration) error { return errors.ErrUnsupported }
 
 // SetInterface says ErrUnsupported.
 func (s *Socket) SetInterface(string) error { return errors.ErrUnsupported }

@@ -27,6 +27,8 @@ func (a Addr) sockaddr() (unix.Sockaddr, error) {
 			sa.ZoneId = id
 		}
 		return sa, nil
+	case Vsock:
+		return vsockSockaddr(a)
 	}
 	return nil, unix.EAFNOSUPPORT
 }
@@ -59,5 +61,5 @@ func fromSockaddr(sa unix.Sockaddr) (Addr, error) {
 	case *unix.SockaddrUnix:
 		return Addr{Family: Unix, Path: sa.Name}, nil
 	}
-	return Addr{}, unix.EAFNOSUPPORT
+	return fromVsock(sa)
 }

@@ -21,6 +21,9 @@ func Open(family Family) (*Socket, error) {
 	if err := check(CallSocket, -1); err != nil {
 		return nil, err
 	}
+	if family == Vsock && vsockDomain == 0 {
+		return nil, unix.EAFNOSUPPORT
+	}
 	n, err := openSocket(domain(family))
 	if err != nil {
 		return nil, err
@@ -34,6 +37,8 @@ func domain(f Family) int {
 		return unix.AF_INET
 	case Inet6:
 		return unix.AF_INET6
+	case Vsock:
+		return vsockDomain
 	default:
 		return unix.AF_UNIX
 	}

@@ -34,10 +34,11 @@ const (
 	CallSplice       Call = "splice"
 	CallPipe         Call = "pipe"
 	CallShutdown     Call = "shutdown"
-	CallUnacked      Call = "unacked" // ioctl(SIOCOUTQ)
-	CallUnread       Call = "unread"  // ioctl(SIOCINQ)
-	CallInfo         Call = "info"    // getsockopt(TCP_INFO)
-	CallPoll         Call = "poll"    // epoll_create1, epoll_ctl, epoll_wait
+	CallUnacked      Call = "unacked"      // ioctl(SIOCOUTQ)
+	CallUnread       Call = "unread"       // ioctl(SIOCINQ)
+	CallInfo         Call = "info"         // getsockopt(TCP_INFO)
+	CallOriginalDst  Call = "original-dst" // getsockopt(SO_ORIGINAL_DST)
+	CallPoll         Call = "poll"         // epoll_create1, epoll_ctl, epoll_wait
 )
 
 // A Fault decides what a system call does instead of running. It is asked

@@ -27,9 +27,6 @@ const (
 	// and a program that closes its output and runs on is not held up for long.
 	exitGrace = time.Second
 
-	// pumpBuffer is what such a goroutine moves at once.
-	pumpBuffer = 64 << 10
-
 	// maxLogLine bounds one line of a program's standard error in the log;
 	// a longer one is cut into several.
 	maxLogLine = 4 << 10

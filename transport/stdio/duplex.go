@@ -167,6 +167,15 @@ func (d *duplex) SetWriteDeadline(t time.Time) error {
 	return carrierError(err)
 }
 
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // carrierError is what a descriptor reported, without the name that package os
 // gives it.
 func carrierError(err error) error {

@@ -22,14 +22,14 @@ func init() {
 	anysock.Register(anysock.Transport{
 		Scheme: "exec",
 		Options: []anysock.OptionSpec{
-			{Name: "arg", Type: anysock.OptionText, Dial: true, Help: "one argument; repeat it for more (no shell reads it)"},
-			{Name: "env", Type: anysock.OptionString, Dial: true, Help: "NAME=VALUE added to the environment; may repeat"},
+			{Name: "arg", Repeat: true, Type: anysock.OptionText, Dial: true, Help: "one argument; repeat it for more (no shell reads it)"},
+			{Name: "env", Repeat: true, Type: anysock.OptionString, Dial: true, Help: "NAME=VALUE added to the environment; may repeat"},
 			{Name: "clearenv", Type: anysock.OptionBool, Dial: true, Help: "start from an empty environment (default 0)"},
 			{Name: "dir", Type: anysock.OptionString, Dial: true, Help: "working directory"},
 			{Name: "stderr", Type: anysock.OptionString, Dial: true, Help: "inherit, log or discard (default inherit)"},
 			{Name: "exit", Type: anysock.OptionDuration, Dial: true, Help: "how long the program may run on after the end (default 5s)"},
 		},
-		Caps: func(anysock.Caps) anysock.Caps { return programCaps },
+		Caps: func(anysock.Caps, anysock.Target) anysock.Caps { return programCaps },
 		Dial: func(ctx context.Context, _ *anysock.Dialer, t anysock.Target) (net.Conn, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err

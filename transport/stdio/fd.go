@@ -23,7 +23,7 @@ func init() {
 			{Name: "out", Type: anysock.OptionInt, Dial: true, Help: "another descriptor to write to"},
 			{Name: "maxconns", Type: anysock.OptionInt, Listen: true, Help: "open connections at once (default no limit)"},
 		},
-		Caps: func(anysock.Caps) anysock.Caps { return pipeCaps }, // a socket says more when it is there
+		Caps: func(anysock.Caps, anysock.Target) anysock.Caps { return pipeCaps }, // a socket says more when it is there
 		Dial: func(ctx context.Context, _ *anysock.Dialer, t anysock.Target) (net.Conn, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/deadline"
 )
 
 // programCaps is what a program can do: it hears of our abort by dying, and
@@ -42,7 +43,7 @@ type program struct {
 	exit    time.Duration
 	started time.Time
 
-	readBy, writeBy deadline // those of the pipes, for our own waits
+	readBy, writeBy deadline.Instant // those of the pipes, for our own waits
 
 	exited chan struct{} // closed when verdict is known
 	failed chan struct{} // closed when it is not nil
@@ -128,7 +129,7 @@ var errStillRuns = errors.New("the program still runs")
 
 // awaitExit waits for the exit: nil for status 0, errStillRuns after d,
 // the deadline's error, net.ErrClosed, or an abort.
-func (p *program) awaitExit(d time.Duration, by *deadline) error {
+func (p *program) awaitExit(d time.Duration, by *deadline.Instant) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -136,7 +137,7 @@ func (p *program) awaitExit(d time.Duration, by *deadline) error {
 		return p.failure()
 	case <-p.closed:
 		return net.ErrClosed
-	case <-by.wait():
+	case <-by.Wait():
 		return os.ErrDeadlineExceeded
 	case <-t.C:
 		return errStillRuns
@@ -194,13 +195,13 @@ func (p *program) SetDeadline(t time.Time) error {
 
 // SetReadDeadline bounds Read, a pending one too.
 func (p *program) SetReadDeadline(t time.Time) error {
-	p.readBy.set(t)
+	p.readBy.Set(t)
 	return p.duplex.SetReadDeadline(t)
 }
 
 // SetWriteDeadline bounds Write, a pending one too, which returns its count.
 func (p *program) SetWriteDeadline(t time.Time) error {
-	p.writeBy.set(t)
+	p.writeBy.Set(t)
 	return p.duplex.SetWriteDeadline(t)
 }
 
@@ -226,8 +227,8 @@ func (p *program) Abort() error {
 
 // release stops the deadlines and sees to it that the program ends.
 func (p *program) release(patience time.Duration) {
-	p.readBy.stop()
-	p.writeBy.stop()
+	p.readBy.Stop()
+	p.writeBy.Stop()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.overdue {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/anysock/anysock/internal/deadline"
 )
 
 // blockingPipe makes a pipe whose ends block, as those that are inherited.
@@ -122,7 +124,7 @@ func TestPumpedOutputFlushes(t *testing.T) {
 		t.Error(err)
 	}
 	left, err := p.Unacked()
-	if left < 2 || left > pumpBuffer+1 || err != nil {
+	if left < 2 || left > deadline.BufferSize+1 || err != nil {
 		t.Errorf("%d not acknowledged, %v", left, err)
 	}
 	if err := p.waitFlushed(); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -174,7 +176,7 @@ func TestPumpedOutputLateError(t *testing.T) {
 	if err := p.waitFlushed(); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("%v, want the broken pipe", err)
 	}
-	if n, err := p.Unacked(); n == 0 || n > pumpBuffer || err != nil {
+	if n, err := p.Unacked(); n == 0 || n > deadline.BufferSize || err != nil {
 		t.Errorf("%d not acknowledged, %v", n, err)
 	}
 }

@@ -19,7 +19,7 @@ func init() {
 	std := &standard{files: func() (in, out, errs *os.File) { return os.Stdin, os.Stdout, os.Stderr }}
 	anysock.Register(anysock.Transport{
 		Scheme: "stdio",
-		Caps:   func(anysock.Caps) anysock.Caps { return pipeCaps },
+		Caps:   func(anysock.Caps, anysock.Target) anysock.Caps { return pipeCaps },
 		Dial: func(ctx context.Context, _ *anysock.Dialer, _ anysock.Target) (net.Conn, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err

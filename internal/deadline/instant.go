@@ -1,40 +1,44 @@
 // This file holds a deadline that can be waited for beside other things.
 
-package stdio
+package deadline
 
 import (
 	"sync"
 	"time"
 )
 
-// A deadline is an instant whose passing closes a channel. The zero value is
-// no deadline.
-type deadline struct {
+// An Instant is a deadline whose passing closes a channel. The zero value is
+// no deadline. Its methods may be called from several goroutines.
+type Instant struct {
 	mu     sync.Mutex
 	timer  *time.Timer
 	passed chan struct{} // replaced once it is closed and a new instant is set
 }
 
-// wait is closed when the instant has passed. A deadline that is set later
+// Wait is closed when the instant has passed. An instant that is set later
 // closes the same channel, as long as this one is open.
-func (d *deadline) wait() <-chan struct{} {
+func (d *Instant) Wait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.channel()
 }
 
-func (d *deadline) channel() chan struct{} {
+func (d *Instant) channel() chan struct{} {
 	if d.passed == nil {
 		d.passed = make(chan struct{})
 	}
 	return d.passed
 }
 
-// expired looks at it without waiting.
-func (d *deadline) expired() bool { return isClosed(d.wait()) }
+// Passed looks at it without waiting.
+func (d *Instant) Passed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.passed != nil && isClosed(d.passed)
+}
 
-// set replaces the instant; zero is none.
-func (d *deadline) set(t time.Time) {
+// Set replaces the instant; zero is none.
+func (d *Instant) Set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.timer != nil {
@@ -64,8 +68,8 @@ func (d *deadline) set(t time.Time) {
 	d.timer = timer
 }
 
-// stop releases the timer.
-func (d *deadline) stop() { d.set(time.Time{}) }
+// Stop releases the timer: from now on there is no deadline.
+func (d *Instant) Stop() { d.Set(time.Time{}) }
 
 func isClosed(c <-chan struct{}) bool {
 	select {

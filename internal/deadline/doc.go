@@ -1,0 +1,18 @@
+// Package deadline is the one deadline layer under the transports whose
+// libraries lack proper deadlines: a passed deadline, or a cancelled context,
+// ends a call and never the connection.
+//
+// Its one idea: whatever must not be interrupted happens where no deadline
+// reaches it, and the caller waits for it in front of that. There are two
+// shapes of it.
+//
+//   - A Carrier lies under a library that frames bytes (crypto/tls, a WebSocket
+//     library). The library writes whole frames into its queue, which never
+//     blocks and never fails because of time; the caller's deadline bounds only
+//     the sending of the queue, and what is left then is sent later.
+//   - A Reader and a Writer stand over a source or a sink that can only block,
+//     with a goroutine that reads ahead or writes behind by a bounded buffer.
+//
+// The package imports the standard library only. It is not for connections
+// that have deadlines of their own, such as kernel sockets.
+package deadline
