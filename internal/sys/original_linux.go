@@ -12,7 +12,7 @@ import (
 
 // From linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h.
 const (
-	soOriginalDst    = 80 // SO_ORIGINAL_DST, level SOL_IP
+	soOriginalDst     = 80 // SO_ORIGINAL_DST, level SOL_IP
 	ip6tSoOriginalDst = 80 // IP6T_SO_ORIGINAL_DST, level SOL_IPV6
 )
 
