@@ -129,8 +129,9 @@ func newXorConn(below *anysock.Conn, key byte) *xorConn {
 	return &xorConn{Conn: below, below: below, key: key}
 }
 
-func (c *xorConn) CloseWrite() error { return c.below.CloseWrite() }
-func (c *xorConn) Abort() error      { return c.below.Abort() }
+func (c *xorConn) CloseWrite() error    { return c.below.CloseWrite() }
+func (c *xorConn) Abort() error         { return c.below.Abort() }
+func (c *xorConn) Below() *anysock.Conn { return c.below }
 
 func (c *xorConn) Read(p []byte) (int, error) {
 	n, err := c.below.Read(p)

@@ -601,3 +601,58 @@ func TestRegisterMistakes(t *testing.T) {
 		t.Errorf("registered are %v", s)
 	}
 }
+
+// TestLayerFailureIsNoticedUnread: a reset of the carrier is a failure of the
+// layers over it, for those who wait without reading; data is not.
+func TestLayerFailureIsNoticedUnread(t *testing.T) {
+	ln := mustListen(t, &anysock.ListenConfig{}, "tls+tls+tcp://127.0.0.1:0")
+	for _, how := range []string{"Wait", "Selector"} {
+		t.Run(how, func(t *testing.T) {
+			c := mustDial(t, &anysock.Dialer{}, "tls+tls+tcp://"+ln.Addr().String())
+			peer := mustAccept(t, ln)
+			if _, err := peer.Write([]byte("unread")); err != nil {
+				t.Fatal(err)
+			}
+			ctx := soon(t)
+			noticed := make(chan anysock.Readiness, 1)
+			if how == "Wait" {
+				go func() {
+					r, err := c.Wait(ctx, 0, 1)
+					if err != nil {
+						t.Errorf("Wait: %v", err)
+					}
+					noticed <- r
+				}()
+			} else {
+				sel, err := anysock.NewSelector()
+				if errors.Is(err, errors.ErrUnsupported) {
+					t.Skip("this platform has no Selector")
+				}
+				must(t, "NewSelector", err)
+				defer sel.Close()
+				must(t, "Add", sel.Add(c, 0))
+				if err := sel.Add(c, anysock.Readable); !errors.Is(err, errors.ErrUnsupported) {
+					t.Errorf("Add for reading: %v", err)
+				}
+				go func() {
+					found, err := sel.Wait(ctx)
+					if err != nil || len(found) != 1 || found[0].Conn() != c {
+						t.Errorf("Wait: %v, %v", found, err)
+						noticed <- 0
+						return
+					}
+					noticed <- found[0].Ready
+				}()
+			}
+			select {
+			case r := <-noticed:
+				t.Fatalf("%s before the reset", r)
+			case <-time.After(30 * time.Millisecond):
+			}
+			_ = peer.Abort()
+			if r := <-noticed; r&anysock.Failed == 0 {
+				t.Errorf("noticed is %s", r)
+			}
+		})
+	}
+}
