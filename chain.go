@@ -171,9 +171,14 @@ func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p 
 	hctx, cancel := context.WithTimeout(ctx, DefaultHandshake)
 	defer cancel()
 	nc, err := prev.transports[0].Through(hctx, below, prev.targets[0], p.hop)
+	below.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: prev.hop.Layers[0].Scheme, Err: err})
 	if err != nil {
 		_ = below.Abort()
 		return nil, opError(OpHandshake, prev.hop.Layers[0].Scheme+":"+prev.hop.Host+":"+prev.hop.Port, err)
+	}
+	if c, ok := nc.(*Conn); ok {
+		c.startOver(d.Options, target.Caps)
+		return c, nil
 	}
 	return d.adopt(nc, OpConnect, "", start, t.Scheme, target.Caps)
 }
@@ -191,6 +196,20 @@ func (d *Dialer) climb(ctx context.Context, c *Conn, p plannedHop, i int) (*Conn
 		return nil, opError(OpHandshake, t.Scheme+" with "+c.peerName(), err)
 	}
 	return d.adopt(nc, OpHandshake, t.Scheme, start, t.Scheme, p.targets[i].Caps)
+}
+
+// startOver makes the connection to a hop the one through it, which begins now:
+// what the hop was told and answered belongs to no stream. Nobody else has c
+// yet.
+func (c *Conn) startOver(o Options, caps Caps) {
+	kept := c.kept.Load()
+	c.opened = time.Now()
+	c.sent.Store(0)
+	c.received.Store(kept)
+	if kept == 0 {
+		c.firstReceived.Store(0)
+	}
+	c.opts, c.caps = o.withDefaults(), c.caps&caps
 }
 
 // adopt makes a transport's stream a Conn with the Dialer's wishes, and

@@ -299,3 +299,46 @@ func serveBind(t *testing.T, proxy *anysock.Listener, xor bool, called <-chan st
 	_, err = c.Disconnect(ctx)
 	return err
 }
+
+// TestConnThroughAHop: it begins when the hop has agreed. What was said to the
+// hop is not in its counts, its options are those of the last hop, and the
+// exchange is a step of the trace.
+func TestConnThroughAHop(t *testing.T) {
+	hop := newLineHop(t)
+	ln := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.1:0")
+	silent := make(chan struct{})
+	go func() { // takes the connection and never ends
+		c, err := ln.AcceptContext(t.Context())
+		if err == nil {
+			<-silent
+			_ = c.Abort()
+		}
+	}()
+	defer close(silent)
+	var mu sync.Mutex
+	var steps []string
+	d := &anysock.Dialer{Trace: func(ev anysock.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if ev.Op == anysock.OpHandshake {
+			steps = append(steps, ev.Detail)
+		}
+	}}
+	c := mustDial(t, d, hop.addr()+",tcp://"+ln.Addr().String()+"?draintimeout=10ms")
+	if c.Sent() != 0 || c.Received() != 0 || c.Caps().Has(anysock.CapCloseAck) {
+		t.Errorf("%d sent, %d received, caps %s", c.Sent(), c.Received(), c.Caps())
+	}
+	mu.Lock()
+	if len(steps) != 1 || steps[0] != "socks5" {
+		t.Errorf("the handshakes are %q", steps)
+	}
+	mu.Unlock()
+	start := time.Now()
+	end, err := c.Disconnect(soon(t))
+	if err != nil || end.How != anysock.Delivered || end.Sent != 0 || end.Received != 0 || !end.FirstReceived.IsZero() {
+		t.Errorf("the ending is %s, %v", end, err)
+	}
+	if took := time.Since(start); took > anysock.DefaultDrainTimeout/2 {
+		t.Errorf("Disconnect took %s: the last hop's draintimeout is ignored", took)
+	}
+}
