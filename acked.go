@@ -29,6 +29,17 @@ func (c *Conn) Unacked() (int64, error) {
 	return int64(n), nil
 }
 
+// Unread is how many bytes wait to be read: those that were received ahead, and
+// those in the carrier, as far as it can tell without waiting. Where it cannot
+// the error matches errors.ErrUnsupported.
+func (c *Conn) Unread() (int, error) {
+	n, err := c.s.Unread()
+	if err != nil {
+		return 0, c.opError("unread", err)
+	}
+	return n + int(c.kept.Load()), nil
+}
+
 // WaitAcked waits until everything that was written, and our end if it was
 // sent, is acknowledged. It holds up writers meanwhile. The wait is bounded by
 // ctx and by the write deadline; both leave the connection usable. Without
@@ -37,8 +48,8 @@ func (c *Conn) WaitAcked(ctx context.Context) error {
 	if !c.caps.Has(CapCloseAck) {
 		return unsupported("wait acknowledged", c.peerName(), c.network+" has no acknowledgement")
 	}
-	if err := c.wr.lock(ctx); err != nil {
-		return c.opError("wait acknowledged", err)
+	if err := c.lockWrite(ctx, "wait acknowledged"); err != nil {
+		return err
 	}
 	err := c.waitAcked(ctx)
 	c.wr.unlock()

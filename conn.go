@@ -433,7 +433,7 @@ func (c *Conn) unackedBytes() int64 {
 	if c.is(flagEndSent) {
 		n--
 	}
-	return int64(n)
+	return min(int64(n), c.sent.Load()) // a layer counts what its carrier sends
 }
 
 // free closes the carrier, once, and gives back the place in the Listener.

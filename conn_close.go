@@ -163,7 +163,11 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 	}
 	var err error
 	if c.endIsDue() {
+		// Writers that come now have nothing to gain, and would wait as long as
+		// the carrier does not take our end.
+		c.wr.shut()
 		err = c.endWriteWithin(ctx, patience)
+		c.wr.reopen()
 	}
 	c.wr.unlock()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -176,7 +180,10 @@ func (c *Conn) disconnect(ctx context.Context, patience time.Duration, o *outcom
 		return nil
 	}
 	if err != nil && !c.is(flagFailed) {
-		if ctx.Err() != nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if ctx.Err() != nil {
+			return c.opError(OpDisconnect, ctx.Err())
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		// The carrier did not take our end: the peer does not read.
@@ -286,6 +293,9 @@ func (c *Conn) drain(ctx context.Context, patience time.Duration, o *outcome) (t
 		if c.is(flagFailed) {
 			return false, nil // noticed elsewhere: after the flag comes the wake-up
 		}
+		if c.rd.isDead() {
+			return false, closedError(OpDisconnect, c.peerName()) // Abort
+		}
 		if err := ctx.Err(); err != nil {
 			return false, c.opError(OpDisconnect, err)
 		}
@@ -326,6 +336,9 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 		c.wr.lend(p.until)
 		if c.is(flagFailed) {
 			return nil
+		}
+		if c.wr.isDead() {
+			return closedError(OpDisconnect, c.peerName())
 		}
 		if err := ctx.Err(); err != nil {
 			return c.opError(OpDisconnect, err)

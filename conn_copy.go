@@ -108,7 +108,9 @@ func (c *Conn) sendFile(f *os.File, n int64) (int64, error, bool) {
 	}
 	start := c.now()
 	var sent int64
-	c.wr.acquire()
+	if err := c.lockWrite(background, OpWrite); err != nil {
+		return 0, err, true
+	}
 	err := c.canSend()
 	if err == nil {
 		err = fd.Sendfile(f, n, func(m int) {
@@ -238,7 +240,9 @@ func (c *Conn) spliceIn(src *Conn, t *sys.Transfer) (kept []byte, err error) {
 
 // spliceOut sends what t has.
 func (c *Conn) spliceOut(t *sys.Transfer) error {
-	c.wr.acquire()
+	if err := c.lockWrite(background, OpWrite); err != nil {
+		return err
+	}
 	err := c.canSend()
 	if err == nil {
 		if err = t.Flush(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -24,14 +25,34 @@ func (c *Conn) WriteContext(ctx context.Context, p []byte) (int, error) { return
 
 func (c *Conn) write(ctx context.Context, p []byte) (int, error) {
 	start := c.now()
-	if err := c.wr.lock(ctx); err != nil {
-		return 0, c.opError(OpWrite, err)
+	if err := c.lockWrite(ctx, OpWrite); err != nil {
+		return 0, err
 	}
 	n, err := c.send(ctx, p)
 	c.step(OpWrite, start, int64(n), err)
 	c.wr.unlock()
 	c.afterWrite(err)
 	return n, err
+}
+
+// lockWrite takes the writer's turn. A disconnect that is sending our end, and
+// waits for a carrier that does not take it, turns writers away.
+func (c *Conn) lockWrite(ctx context.Context, op string) error {
+	err := c.wr.lock(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, net.ErrClosed):
+		if err := c.canSend(); err != nil {
+			var e *Error
+			if errors.As(err, &e) {
+				e.Op = op
+			}
+			return err
+		}
+		return closedError(op, c.peerName())
+	}
+	return c.opError(op, err)
 }
 
 // send is Write for whoever has the turn.
@@ -87,7 +108,9 @@ func (c *Conn) afterWrite(err error) {
 // result is as for Write; bufs is not changed.
 func (c *Conn) WriteBuffers(bufs [][]byte) (int64, error) {
 	start := c.now()
-	c.wr.acquire()
+	if err := c.lockWrite(background, OpWrite); err != nil {
+		return 0, err
+	}
 	n, err := c.sendBuffers(bufs)
 	c.step(OpWrite, start, n, err)
 	c.wr.unlock()
@@ -127,7 +150,9 @@ func (c *Conn) CloseWrite() error {
 	if !c.caps.Has(CapHalfClose) {
 		return unsupported(OpShutdown, c.peerName(), c.network+" has no half-close")
 	}
-	c.wr.acquire()
+	if err := c.wr.lock(background); err != nil {
+		return closedError(OpShutdown, c.peerName()) // a disconnect is sending our end
+	}
 	defer c.wr.unlock()
 	switch f := c.flags.Load(); {
 	case f&flagGone != 0:

@@ -79,6 +79,13 @@ func (d *direction) cutOff() {
 	_ = d.update()
 }
 
+// isDead reports whether cutOff was called.
+func (d *direction) isDead() bool {
+	d.dmu.Lock()
+	defer d.dmu.Unlock()
+	return d.dead
+}
+
 // lend sets the deadline for a call of ours that has the turn, without
 // touching the caller's; restore puts that back.
 func (d *direction) lend(t time.Time) {
