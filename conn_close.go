@@ -58,6 +58,10 @@ func (c *Conn) Disconnect(ctx context.Context) (End, error) {
 		c.settle(&o)
 		return c.ended()
 	}
+	if c.rd.isDead() {
+		<-c.done // Abort, which found us at work, records the ending
+		return c.ended()
+	}
 	select {
 	case <-c.done: // aborted meanwhile
 		return c.ended()
@@ -569,6 +573,9 @@ func (c *Conn) closeInBackground() {
 	err := c.disconnect(ctx, c.opts.CloseTimeout, &o)
 	switch {
 	case err == nil:
+	case c.rd.isDead():
+		<-c.done // Abort, which found us at work, records the ending
+		return
 	case c.is(flagFailed):
 		o.failed(c)
 	default:
