@@ -174,7 +174,7 @@ func (d *Dialer) dialBase(ctx context.Context, below *Conn, prev *plannedHop, p 
 	below.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: prev.hop.Layers[0].Scheme, Err: err})
 	if err != nil {
 		_ = below.Abort()
-		return nil, opError(OpHandshake, prev.hop.Layers[0].Scheme+":"+prev.hop.Host+":"+prev.hop.Port, err)
+		return nil, handshakeError(prev.hop.Layers[0].Scheme+" with "+below.peerName(), err)
 	}
 	if c, ok := nc.(*Conn); ok {
 		c.startOver(d.Options, target.Caps)
@@ -193,9 +193,20 @@ func (d *Dialer) climb(ctx context.Context, c *Conn, p plannedHop, i int) (*Conn
 	if err != nil {
 		c.emit(Event{Time: start, Duration: time.Since(start), Op: OpHandshake, Detail: t.Scheme, Err: err})
 		_ = c.Abort()
-		return nil, opError(OpHandshake, t.Scheme+" with "+c.peerName(), err)
+		return nil, handshakeError(t.Scheme+" with "+c.peerName(), err)
 	}
 	return d.adopt(nc, OpHandshake, t.Scheme, start, t.Scheme, p.targets[i].Caps)
+}
+
+// handshakeError is opError for a handshake. What failed in it may be a read or
+// write of the connection below, which says nothing of the layer.
+func handshakeError(addr string, err error) *Error {
+	e := opError(OpHandshake, addr, err)
+	switch e.Op {
+	case OpRead, OpWrite, OpWait, OpPeek, OpShutdown:
+		return &Error{Op: OpHandshake, Addr: addr, Kind: e.Kind, Err: e, Hint: e.Hint}
+	}
+	return e
 }
 
 // startOver makes the connection to a hop the one through it, which begins now:

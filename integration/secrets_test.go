@@ -42,7 +42,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 				addr := fmt.Sprintf(hop.addr, ln.Addr(), source)
 				p := start(t, command{
 					argv: []string{binary, "connect", "--trace", "--json", "-v", addr},
-					env: []string{"ANYSOCK_TEST_SECRET=" + secret},
+					env:  []string{"ANYSOCK_TEST_SECRET=" + secret},
 				})
 				if status := p.status(); status == 0 {
 					t.Error("a parrot was taken for a hop")
@@ -71,7 +71,7 @@ func parrot(ln net.Listener, secret string) {
 			n, _ := c.Read(buf)
 			if n > 0 && buf[0] == 5 { // SOCKS5: choose the password, then refuse it
 				_, _ = c.Write([]byte{5, 2})
-				n, _ = c.Read(buf)
+				_, _ = c.Read(buf)
 				_, _ = c.Write([]byte{1, 1})
 				return
 			}
