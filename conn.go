@@ -82,6 +82,7 @@ const (
 	flagEndUnsent                 // sending our end was cut: it is to be tried again
 	flagTurnedAway                // Disconnect lost patience with callers at work
 	flagReadClosed                // CloseRead: our readers are turned away
+	flagCarrier                   // a layer's stream runs over it
 )
 
 // flagGone turns callers away.
@@ -101,6 +102,9 @@ func newConn(id uint64, network string, s stream, caps Caps, opts Options, group
 	}
 	c.rd.apply = s.SetReadDeadline
 	c.wr.apply = s.SetWriteDeadline
+	if layer, ok := optionally[interface{ Below() *Conn }](s); ok {
+		layer.Below().set(flagCarrier)
+	}
 	c.watchForLoss()
 	return c
 }
@@ -324,7 +328,7 @@ func (c *Conn) fail(op string, err error) error {
 	e := c.opError(op, err)
 	how := Truncated
 	switch e.Kind {
-	case KindReset:
+	case KindReset, KindAuth: // a peer that judges us after the handshake
 		how = AbortedByPeer
 	case KindLost, KindUnreachable:
 		how = Lost

@@ -560,7 +560,7 @@ func (c *Conn) closePlainly() {
 		o.err = &Error{Op: OpClose, Addr: c.peerName(), Kind: KindLimit, Err: errCloseLimit}
 	}
 	c.settle(&o)
-	c.group.note(c.End())
+	c.group.note(c)
 }
 
 var errCloseLimit = errors.New("too many disconnects in the background: closed without waiting for the acknowledgement")

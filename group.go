@@ -51,7 +51,7 @@ func (g *Group) run(c *Conn, close func()) {
 }
 
 func (g *Group) finished(c *Conn) {
-	g.note(c.End())
+	g.note(c)
 	g.mu.Lock()
 	delete(g.pending, c)
 	if len(g.pending) == 0 && g.idle != nil {
@@ -61,9 +61,11 @@ func (g *Group) finished(c *Conn) {
 	g.mu.Unlock()
 }
 
-// note remembers an ending that was not graceful.
-func (g *Group) note(e End) {
-	if e.How == Graceful {
+// note remembers an ending that was not graceful. That of a connection which
+// carries a layer is the layer's to tell.
+func (g *Group) note(c *Conn) {
+	e := c.End()
+	if e.How == Graceful || c.is(flagCarrier) {
 		return
 	}
 	g.mu.Lock()

@@ -283,14 +283,18 @@ func (s *joined) endSending() error {
 	}
 	err := s.c.CloseWrite()
 	if errors.Is(err, errors.ErrUnsupported) {
-		s.a.log.Warn("end of input, which this transport cannot tell the peer alone: waiting for the peer's end")
+		s.a.log.Warn("end of input, which this transport cannot tell the peer without ending both directions: waiting for the peer's end (lc+ before the address can tell it, if the peer has lc too)")
 		return nil
 	}
 	return err
 }
 
-// keepsSending decides what the peer's end means for our direction.
+// keepsSending decides what the peer's end means for our direction. Without
+// half-close it is the end of both.
 func (s *joined) keepsSending() bool {
+	if !s.c.Caps().Has(anysock.CapHalfClose) {
+		return false
+	}
 	switch s.o.halfOpen {
 	case halfOpenYes:
 		return true
@@ -366,11 +370,16 @@ func (s *joined) outcome() error {
 	}
 	s.tell(slog.LevelInfo)
 	e := &endError{end: end, status: exitOfHow(end.How)}
+	var reason *anysock.Error
+	if errors.As(end.Err, &reason) && reason.Kind == anysock.KindAuth {
+		e.status, e.hint = exitAuth, reason.Hint
+		return e
+	}
 	switch end.How {
 	case anysock.AbortedByPeer:
 		e.hint = "data may be missing: the peer gave up"
 		switch {
-		case s.dialed && end.Received == 0 && end.ReadEnded.IsZero() && isTCP(end.Local):
+		case s.dialed && end.Received == 0 && end.ReadEnded.IsZero() && isPlainTCP(s.c):
 			e.status = exitRefused
 			e.what = fmt.Sprintf("connect %s: %v", peerName(end), errResetAtOnce)
 			e.hint = hintResetAtOnce
@@ -387,6 +396,13 @@ func (s *joined) outcome() error {
 }
 
 func isTCP(addr net.Addr) bool { return addr != nil && addr.Network() == "tcp" }
+
+// isPlainTCP reports whether a connection is tcp without a layer, whose
+// handshake would have found nobody.
+func isPlainTCP(c *anysock.Conn) bool {
+	_, err := c.SyscallConn()
+	return err == nil && isTCP(c.LocalAddr())
+}
 
 // tell says how the connection ended.
 func (s *joined) tell(level slog.Level) {
