@@ -220,7 +220,7 @@ func (c *Conn) startOver(o Options, caps Caps) {
 	if kept == 0 {
 		c.firstReceived.Store(0)
 	}
-	c.opts, c.caps = o.withDefaults(), c.caps&caps
+	c.opts, c.caps = o.shared(), c.caps&caps
 }
 
 // adopt makes a transport's stream a Conn with the Dialer's wishes, and

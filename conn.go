@@ -27,7 +27,7 @@ type Conn struct {
 	network string
 	s       stream
 	caps    Caps
-	opts    Options // with defaults
+	opts    *Options // with defaults; not changed
 	group   *Group
 	trace   Trace
 	opened  time.Time
@@ -47,17 +47,16 @@ type Conn struct {
 	wr   direction
 	sent atomic.Int64
 
-	tmu    sync.Mutex // makes the events of one connection a sequence
-	traced bool       // the ending was reported: the last event
+	tmu sync.Mutex // makes the events of one connection a sequence
 
 	mu       sync.Mutex // guards what follows
 	by       Side       // who ended first
 	failure  *Error     // the error that every later call reports
 	failHow  How
-	wroteEnd time.Time
-	readEnd  time.Time
+	wroteEnd time.Duration // since opened; 0 is not yet
+	readEnd  time.Duration // the same
 	drained  int64
-	end      End
+	end      *End // nil is not yet
 	done     chan struct{}
 	release  func() // gives back a Listener's place, once
 	watched  *lostWatch
@@ -83,6 +82,7 @@ const (
 	flagTurnedAway                // Disconnect lost patience with callers at work
 	flagReadClosed                // CloseRead: our readers are turned away
 	flagCarrier                   // a layer's stream runs over it
+	flagTraced                    // the ending was reported: the last event
 )
 
 // flagGone turns callers away.
@@ -97,7 +97,7 @@ func newConn(id uint64, network string, s stream, caps Caps, opts Options, group
 		group = &defaultGroup
 	}
 	c := &Conn{
-		id: id, network: network, s: s, caps: caps, opts: opts.withDefaults(),
+		id: id, network: network, s: s, caps: caps, opts: opts.shared(),
 		group: group, trace: trace, opened: time.Now(), done: make(chan struct{}),
 	}
 	c.rd.apply = s.SetReadDeadline
@@ -174,7 +174,21 @@ func (c *Conn) Done() <-chan struct{} { return c.done }
 func (c *Conn) End() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.end
+	if c.end == nil {
+		return End{}
+	}
+	return *c.end
+}
+
+// sinceOpened is now, as wroteEnd and readEnd keep it.
+func (c *Conn) sinceOpened() time.Duration { return max(time.Since(c.opened), 1) }
+
+// instant is the time that sinceOpened stands for, or the zero time.
+func (c *Conn) instant(d time.Duration) time.Time {
+	if d == 0 {
+		return time.Time{}
+	}
+	return c.opened.Add(d)
 }
 
 // SyscallConn gives access to the descriptor, for options this package lacks.
@@ -276,10 +290,12 @@ func (c *Conn) emit(ev Event) {
 	}
 	c.tmu.Lock()
 	defer c.tmu.Unlock()
-	if c.traced {
+	if c.is(flagTraced) {
 		return // a call that was at work when the connection ended
 	}
-	c.traced = ev.Op == OpEnd
+	if ev.Op == OpEnd {
+		c.set(flagTraced)
+	}
 	c.trace(ev)
 }
 
@@ -392,28 +408,29 @@ func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) {
 // false if there was an ending already.
 func (c *Conn) record(how How, by Side, ackedBy Ack, unacked int64, err error) bool {
 	c.mu.Lock()
-	if c.end.How != NotEnded {
+	if c.end != nil {
 		c.mu.Unlock()
 		return false
 	}
 	if c.by != Nobody {
 		by = c.by
 	}
-	c.end = End{
+	end := End{
 		How: how, By: by, AckedBy: ackedBy, Unacked: unacked, Drained: c.drained,
 		Sent: c.sent.Load(), Received: c.received.Load(),
 		Local: c.s.LocalAddr(), Peer: c.s.RemoteAddr(),
-		Opened: c.opened, WriteEnded: c.wroteEnd, ReadEnded: c.readEnd, Ended: time.Now(),
+		Opened: c.opened, WriteEnded: c.instant(c.wroteEnd), ReadEnded: c.instant(c.readEnd), Ended: time.Now(),
 		Err: err,
 	}
 	if ns := c.firstReceived.Load(); ns != 0 {
-		c.end.FirstReceived = time.Unix(0, ns)
+		end.FirstReceived = time.Unix(0, ns)
 	}
-	end := c.end
+	c.end = &end
 	c.mu.Unlock()
 	c.unwatchForLoss()
 	if c.trace != nil {
-		c.emit(Event{Time: end.Ended, Op: OpEnd, End: &end})
+		told := end
+		c.emit(Event{Time: end.Ended, Op: OpEnd, End: &told})
 	}
 	close(c.done)
 	return true

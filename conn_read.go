@@ -123,8 +123,8 @@ func (c *Conn) readEnded() error {
 		}
 	}
 	c.mu.Lock()
-	if c.readEnd.IsZero() {
-		c.readEnd = time.Now()
+	if c.readEnd == 0 {
+		c.readEnd = c.sinceOpened()
 	}
 	if c.by == Nobody {
 		c.by = Peer

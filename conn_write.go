@@ -186,7 +186,7 @@ func (c *Conn) endWrite() error {
 	if first {
 		c.by = Us
 	}
-	c.wroteEnd = start
+	c.wroteEnd = c.sinceOpened()
 	c.mu.Unlock()
 	err := c.s.CloseWrite()
 	if err != nil {
@@ -194,7 +194,7 @@ func (c *Conn) endWrite() error {
 		if first {
 			c.by = Nobody
 		}
-		c.wroteEnd = time.Time{}
+		c.wroteEnd = 0
 		c.mu.Unlock()
 		if !errors.Is(err, errors.ErrUnsupported) {
 			if err = c.shutdownError(err); !c.is(flagFailed) {

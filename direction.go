@@ -22,13 +22,12 @@ type direction struct {
 	apply func(time.Time) error // the carrier's SetReadDeadline or SetWriteDeadline
 
 	dmu      sync.Mutex
-	deadline time.Time     // the caller's
-	call     uint64        // number of the call that has the turn
-	cut      bool          // a context has cut that call
-	lent     bool          // a disconnect of ours sets the deadline
-	lentTo   time.Time     // to this
+	cut      bool          // a context has cut the call that has the turn
 	taken    bool          // closing: the caller's deadline no longer counts
 	dead     bool          // aborted: nobody's deadline counts
+	call     uint64        // number of the call that has the turn
+	deadline *time.Time    // the caller's; nil is none
+	lentTo   *time.Time    // a disconnect of ours sets the deadline to this
 	changed  chan struct{} // closed when any of these changed; nil until somebody asks
 }
 
@@ -44,12 +43,14 @@ func (d *direction) update() error {
 	switch {
 	case d.cut, d.dead:
 		return d.apply(longAgo)
-	case d.lent:
-		return d.apply(d.lentTo)
+	case d.lentTo != nil:
+		return d.apply(*d.lentTo)
 	case d.taken:
 		return d.apply(longAgo)
+	case d.deadline != nil:
+		return d.apply(*d.deadline)
 	}
-	return d.apply(d.deadline)
+	return d.apply(time.Time{})
 }
 
 // setDeadline is the caller's; false says that we are closing.
@@ -59,7 +60,10 @@ func (d *direction) setDeadline(t time.Time) (bool, error) {
 	if d.taken {
 		return false, nil
 	}
-	d.deadline = t
+	d.deadline = nil
+	if !t.IsZero() {
+		d.deadline = &t
+	}
 	return true, d.update()
 }
 
@@ -91,14 +95,14 @@ func (d *direction) isDead() bool {
 func (d *direction) lend(t time.Time) {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
-	d.lent, d.lentTo = true, t
+	d.lentTo = &t
 	_ = d.update()
 }
 
 func (d *direction) restore() {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
-	d.lent = false
+	d.lentTo = nil
 	_ = d.update()
 }
 
@@ -155,7 +159,10 @@ func (d *direction) look() (deadline time.Time, taken bool, changed <-chan struc
 	if d.changed == nil {
 		d.changed = make(chan struct{})
 	}
-	return d.deadline, d.taken, d.changed
+	if d.deadline != nil {
+		deadline = *d.deadline
+	}
+	return deadline, d.taken, d.changed
 }
 
 // waitFor waits for an element of c (true), for limit at most if it is not

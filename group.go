@@ -138,8 +138,8 @@ func Wait(ctx context.Context) ([]End, error) { return defaultGroup.Wait(ctx) }
 func (c *Conn) progressSoFar() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.end.How != NotEnded {
-		return c.end
+	if c.end != nil {
+		return *c.end
 	}
 	return End{
 		Sent: c.sent.Load(), Received: c.received.Load(), Unacked: c.unackedBytes(), Drained: c.drained,

@@ -73,6 +73,19 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// defaultOptions are those of the connections that have no wishes, which are
+// most: they share it.
+var defaultOptions = Options{}.withDefaults()
+
+// shared is withDefaults for those who only look at it.
+func (o Options) shared() *Options {
+	if o == (Options{}) {
+		return &defaultOptions
+	}
+	o = o.withDefaults()
+	return &o
+}
+
 // orDefault is v, or def if v is zero.
 func orDefault[T comparable](v, def T) T {
 	var zero T

@@ -18,9 +18,9 @@ var background = context.Background()
 // state: 0 free, 1 held, 2 held and somebody may wait in queue.
 type turn struct {
 	state  atomic.Int32
+	isShut bool        // guarded by mu
 	mu     sync.Mutex  // guards what follows, and every change of state to and from 2
 	queue  []chan bool // told true with the turn, false by shut
-	isShut bool
 }
 
 // try takes the turn if it is free.
