@@ -74,8 +74,8 @@ type Carrier struct {
 	through  bool       // Write sends at once
 	closed   bool
 	err      error         // of below, for good
-	deadline time.Time     // of Flush, Within and a Write that goes through
-	applied  time.Time     // below's write deadline
+	applied  bool          // below has a write deadline
+	deadline *time.Time    // of Flush, Within and a Write that goes through; nil is none
 	changed  chan struct{} // closed when any of these changed; nil until somebody waits
 	later    chan struct{} // closed at the end of the goroutine that sends; nil without one
 }
@@ -224,7 +224,10 @@ func (c *Carrier) Queued() int {
 func (c *Carrier) SetFlushDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.deadline = t
+	c.deadline = nil
+	if !t.IsZero() {
+		c.deadline = &t
+	}
 	c.announce()
 	if c.busy && c.bounded {
 		return c.apply(t)
@@ -312,7 +315,7 @@ func (c *Carrier) flush(bounded bool) error {
 
 // expired reports whether the flush deadline has passed.
 func (c *Carrier) expired() bool {
-	return !c.deadline.IsZero() && !time.Now().Before(c.deadline)
+	return c.deadline != nil && !time.Now().Before(*c.deadline)
 }
 
 // wait waits for a change; bounded, until the deadline at most.
@@ -322,8 +325,8 @@ func (c *Carrier) wait(bounded bool) {
 	}
 	changed := c.changed
 	var expired <-chan time.Time
-	if bounded && !c.deadline.IsZero() {
-		t := time.NewTimer(time.Until(c.deadline))
+	if bounded && c.deadline != nil {
+		t := time.NewTimer(time.Until(*c.deadline))
 		defer t.Stop()
 		expired = t.C
 	}
@@ -347,8 +350,8 @@ func (c *Carrier) announce() {
 // the deadline in place that is due.
 func (c *Carrier) occupy(bounded bool, f func() error) error {
 	var due time.Time
-	if bounded {
-		due = c.deadline
+	if bounded && c.deadline != nil {
+		due = *c.deadline
 	}
 	if err := c.apply(due); err != nil {
 		return c.fail(err)
@@ -373,10 +376,10 @@ func (c *Carrier) occupy(bounded bool, f func() error) error {
 
 // apply puts below's write deadline in place.
 func (c *Carrier) apply(t time.Time) error {
-	if t.Equal(c.applied) {
+	if t.IsZero() && !c.applied {
 		return nil
 	}
-	c.applied = t
+	c.applied = !t.IsZero()
 	return c.below.SetWriteDeadline(t)
 }
 

@@ -221,6 +221,13 @@ func (w *Writer) End(end func() error) {
 	w.wake()
 }
 
+// Ending reports whether End was called.
+func (w *Writer) Ending() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ending
+}
+
 // Ended is closed when what End was given has returned.
 func (w *Writer) Ended() <-chan struct{} { return w.ended }
 

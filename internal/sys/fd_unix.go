@@ -407,7 +407,10 @@ func (fd *FD) FinishConnect() error {
 	if err := fd.learnLocal(); err != nil {
 		return err
 	}
-	return fd.learnPeer()
+	if err := fd.learnPeer(); err != unix.ENOTCONN {
+		return err
+	}
+	return unix.ECONNRESET // it was connected a moment ago
 }
 
 // learnPeer stores the connected address for the time after Close.
