@@ -116,7 +116,7 @@ func TestDefects(t *testing.T) {
 		c testCase
 		w *witness
 	}
-	all := append(defects(t), defect{name: "none"}, defect{name: "none with frames", tr: framedTransport(healthy)})
+	all := append(defects(t), defect{name: "none"}, defect{name: "none with frames", tr: framedTransport(healthy)}, defect{name: "none with lc", tr: lcOverTCP()})
 	outcomes := make([][]outcome, len(all))
 	var runs sync.WaitGroup
 	slots := make(chan struct{}, atOnce)

@@ -84,8 +84,8 @@ func acknowledgementAsDeclared(k *kit) {
 		k.check("Close", y.Close())
 		got := d.wait()
 		k.check("Disconnect", got.err)
-		if declared := k.Caps.Has(anysock.CapCloseAck); declared != (got.end.AckedBy != anysock.AckedNone) {
-			k.Errorf("the ending is %q, acknowledged by %s; the capability is declared: %t", got.end, got.end.AckedBy, declared)
+		if got.end.AckedBy != k.AckedBy {
+			k.Errorf("the ending is %q, acknowledged by %s, want by %s", got.end, got.end.AckedBy, k.AckedBy)
 		}
 		if got.end.Unacked != 0 {
 			k.Errorf("everything was read, but the ending is %q", got.end)

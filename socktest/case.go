@@ -22,9 +22,10 @@ type testCase struct {
 type hook int
 
 const (
-	hookNone    hook = iota
-	hookListen       // Listen and Dial
-	hookCutPair      // CutPair
+	hookNone      hook = iota
+	hookListen         // Listen and Dial
+	hookCutPair        // CutPair
+	hookAckedPeer      // AckedBy is AckedPeer
 )
 
 const (
@@ -67,6 +68,8 @@ var cases = []testCase{
 	{name: "contract04_09/disconnect_bounds_a_flood", needs: halfClose, run: disconnectBoundsAFlood},
 	{name: "contract04_09/disconnect_bounds_silence", needs: halfClose, run: disconnectBoundsSilence},
 	{name: "contract04/disconnect_counts_what_is_unacknowledged", needs: halfClose | deadlines, run: disconnectCountsWhatIsUnacknowledged},
+
+	{name: "contract04/peer_acknowledges_what_it_reads", needs: halfClose | anysock.CapCloseAck, hook: hookAckedPeer, run: peerAcknowledgesWhatItReads},
 
 	{name: "contract07/write_after_half_close", needs: halfClose, run: writeAfterHalfClose},
 	{name: "contract07/calls_after_close", run: callsAfterClose},
@@ -116,6 +119,8 @@ func (s *suite) validate() error {
 	switch {
 	case s.Name == "":
 		return errors.New("socktest: a Transport needs a Name")
+	case s.AckedBy != anysock.AckedNone && !s.Caps.Has(anysock.CapCloseAck):
+		return errors.New("socktest: a Transport with AckedBy needs CapCloseAck")
 	case (s.Listen == nil) != (s.Dial == nil):
 		return errors.New("socktest: a Transport needs both Listen and Dial, or neither")
 	case s.Listen == nil && s.Pair == nil:
@@ -132,6 +137,8 @@ func (s *suite) run(t tester, c testCase) {
 		t.Skipf("%s has no Listen hook: its connections come in pairs", s.Name)
 	case c.hook == hookCutPair && s.CutPair == nil:
 		t.Skipf("%s has no CutPair hook: nothing under it can be cut without its ends", s.Name)
+	case c.hook == hookAckedPeer && s.AckedBy != anysock.AckedPeer:
+		t.Skipf("of %s bytes the program does not acknowledge: AckedBy is %s", s.Name, s.AckedBy)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.bound)
 	defer cancel()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	_ "github.com/anysock/anysock/lifecycle" // the transport whose AckedBy is AckedPeer
 	"golang.org/x/net/nettest"
 )
 
@@ -59,6 +60,16 @@ func tcp(name, host string) Transport {
 func numbered(prefix string) func() string {
 	var n atomic.Int64
 	return func() string { return prefix + strconv.FormatInt(n.Add(1), 10) }
+}
+
+// lcOverTCP is the transport whose peer's program acknowledges; package
+// lifecycle runs the whole suite on it.
+func lcOverTCP() Transport {
+	tr := at("lc+tcp", tcpCaps()|anysock.CapCloseAck,
+		func() string { return "lc+tcp://127.0.0.1:0" },
+		func(ln *anysock.Listener) string { return "lc+tcp://" + ln.Addr().String() })
+	tr.AckedBy = anysock.AckedPeer
+	return tr
 }
 
 func unix(name, prefix string) Transport {

@@ -46,6 +46,11 @@ type Transport struct {
 	// an error that matches errors.ErrUnsupported, and leaves out the cases
 	// that need it.
 	Caps anysock.Caps
+	// AckedBy is who acknowledges, where CapCloseAck is declared. The zero
+	// value is AckedKernel: bytes count as acknowledged while nobody reads
+	// them. With AckedPeer the cases have the peer's program read before they
+	// ask for an acknowledgement, and look that none comes earlier.
+	AckedBy anysock.Ack
 
 	// Listen listens at an address of its own at each call, several at once,
 	// using lc as it is given. ctx bounds the setting up.
@@ -143,6 +148,9 @@ const (
 func newSuite(tr Transport) *suite {
 	if tr.MaxBuffered == 0 {
 		tr.MaxBuffered = DefaultMaxBuffered
+	}
+	if tr.AckedBy == anysock.AckedNone && tr.Caps.Has(anysock.CapCloseAck) {
+		tr.AckedBy = anysock.AckedKernel
 	}
 	return &suite{
 		Transport: tr, testSizes: fullSizes,
