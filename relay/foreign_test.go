@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,5 +147,69 @@ func TestJoinOfEndedLegs(t *testing.T) {
 	}
 	if err := readPrefix(t, r.client, nil); kindOf(err) != anysock.KindReset {
 		t.Errorf("the client got %v, want a reset", err)
+	}
+}
+
+// plain makes a connection one that ends in both directions at once, as a
+// WebSocket does, has no abort, and tells a cut from an end.
+func plain(c *anysock.Conn) *anysock.Conn {
+	return anysock.Wrap(struct {
+		net.Conn
+		capped
+	}{c, capped{}}, anysock.Options{})
+}
+
+type capped struct{}
+
+func (capped) Caps() anysock.Caps { return anysock.CapDeadline | anysock.CapCutDetect }
+
+// TestEndOfBothWithoutHalfClose: between two legs that end in both directions
+// at once, the end of one is told to the other, and at once.
+func TestEndOfBothWithoutHalfClose(t *testing.T) {
+	bothWays(t, func(t *testing.T, upward bool) {
+		r := &rig{t: t}
+		var in, out *anysock.Conn
+		r.client, in = connect(t, "tcp", anysock.Options{})
+		out, r.server = connect(t, "tcp", anysock.Options{})
+		r.inbound, r.outbound = plain(in), plain(out)
+		r.join(relay.Options{})
+		from, to, source := r.peers(upward)
+		write(t, from, text(100))
+		read(t, to, text(100))
+		write(t, to, text(50))
+		read(t, from, text(50))
+		closeWrite(t, from)
+		readEnd(t, to) // though it has not ended
+		readEnd(t, from)
+		disconnect(t, to)
+		disconnect(t, from)
+		rec := r.record()
+		if rec.By != source || !rec.How.Complete() || len(rec.Downgrades) != 0 {
+			t.Errorf("record: %v", rec)
+		}
+	})
+}
+
+// TestAbortBecomesACut: a leg without abort whose framing is broken off is
+// told from one that closes.
+func TestAbortBecomesACut(t *testing.T) {
+	r := &rig{t: t}
+	var in *anysock.Conn
+	r.client, in = connect(t, "tcp", anysock.Options{})
+	r.outbound, r.server = connect(t, "tcp", anysock.Options{})
+	r.inbound = plain(in)
+	r.join(relay.Options{})
+	write(t, r.client, text(10))
+	read(t, r.server, text(10))
+	if err := r.server.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	rec := r.record()
+	want := []relay.Downgrade{{Leg: relay.Inbound, Ending: "abort", Became: "cut"}}
+	if rec.How != anysock.AbortedByPeer || !slices.Equal(rec.Downgrades, want) {
+		t.Errorf("record: %v", rec)
+	}
+	if s := rec.String(); !strings.Contains(s, "inbound abort became a cut") {
+		t.Error(s)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -55,6 +56,8 @@ type Options struct {
 // nearest, and Record.Downgrades says so. Without half-close the end is held
 // back until the other direction has ended too, because the reply would be
 // lost otherwise: there only Options.Idle ends a peer that waits for the end.
+// Nothing is held for a peer that has ended both of its directions: one
+// without half-close, or a Unix socket that was closed.
 //
 // Deadlines of the legs count as they are; leave them at zero.
 func Join(ctx context.Context, inbound, outbound *anysock.Conn, opts Options) Record {
@@ -69,7 +72,7 @@ func Join(ctx context.Context, inbound, outbound *anysock.Conn, opts Options) Re
 func join(ctx context.Context, inbound, outbound *anysock.Conn, opts Options, r *Record) {
 	j := joint{
 		opts: opts, r: r,
-		over: make(chan *flow, 2), failed: make(chan *leg, 2),
+		over: make(chan *flow, 2), failed: make(chan *leg, 2), gone: make(chan *leg, 2),
 	}
 	in, out := &leg{name: Inbound, c: inbound}, &leg{name: Outbound, c: outbound}
 	j.legs = [2]*leg{in, out}
@@ -99,6 +102,7 @@ type joint struct {
 
 	over   chan *flow // a flow's goroutine is done with it; has room for both
 	failed chan *leg  // the watcher saw a leg fail; has room for both
+	gone   chan *leg  // the watcher saw that a leg's peer has closed; has room for both
 	copies sync.WaitGroup
 	watch  []func() // what ends watching; nil before it has begun
 
@@ -112,6 +116,8 @@ type leg struct {
 	name  Leg
 	c     *anysock.Conn
 	reads *flow // the flow that reads from it
+
+	isGone bool // its peer has closed; decide's
 }
 
 // A flow is one direction.
@@ -125,7 +131,8 @@ type flow struct {
 	err    error // why
 	held   bool  // dst has no half-close
 
-	isOver bool // decide has heard of it
+	isOver  bool // decide has heard of it
+	stopped bool // by decide
 }
 
 func newFlow(src, dst *leg) *flow { return &flow{src: src, dst: dst, base: dst.c.Sent()} }
@@ -143,7 +150,7 @@ func (j *joint) carry(f *flow) {
 			f.victim = f.src
 		}
 	} else if err := f.dst.c.CloseWrite(); errors.Is(err, errors.ErrUnsupported) {
-		f.held = true
+		f.held = f.dst.c.State() != anysock.StateReadEnded // else it is over already
 	} else if err != nil {
 		f.err, f.victim = err, f.dst
 	}
@@ -168,7 +175,7 @@ func (j *joint) unwatch() {
 
 // report is called by the watcher. A Unix socket also hangs up when its peer
 // has closed in order: no failure, since what that peer sent is there to be
-// read, and a write to it will say that it is gone.
+// read, but no reply will reach it.
 func (j *joint) report(l *leg, r anysock.Readiness) {
 	if r&anysock.Failed == 0 {
 		if s := l.c.State(); s != anysock.StateConnected && s != anysock.StateReadEnded {
@@ -176,6 +183,7 @@ func (j *joint) report(l *leg, r anysock.Readiness) {
 		}
 		// The kernel sets the error after the hang-up: look once more.
 		if r, err := l.c.Wait(context.Background(), 0, 1); err != nil || r&anysock.Failed == 0 {
+			j.gone <- l // as with failed
 			return
 		}
 	}
@@ -196,11 +204,19 @@ func (j *joint) decide(ctx context.Context) {
 		case f := <-j.over:
 			running--
 			f.isOver = true
-			if j.aborted {
-				break
-			}
-			if f.victim != nil && j.dead == nil {
+			switch {
+			case j.aborted:
+			case f.stopped && f.victim == f.src && errors.Is(f.err, os.ErrDeadlineExceeded):
+				// Nobody is there for what it would bring.
+			case f.victim != nil && j.dead == nil:
 				j.dead, j.reason = f.victim, f.err
+			default:
+				j.letGo(f)
+			}
+		case l := <-j.gone:
+			l.isGone = true
+			if l.reads.isOver && !j.aborted {
+				j.letGo(l.reads)
 			}
 		case <-watch.C:
 			j.beginWatch()
@@ -236,6 +252,22 @@ func (j *joint) decide(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// letGo passes on an end that was held back for a reply, if nobody is there to
+// get one: the leg that has ended did so in both directions. What ends the other
+// leg is the end of both flows.
+func (j *joint) letGo(f *flow) {
+	if !f.held || f.src.c.Caps().Has(anysock.CapHalfClose) && !f.src.isGone {
+		return
+	}
+	f.held = false
+	back := f.dst.reads
+	if back.isOver {
+		return
+	}
+	back.stopped = true
+	_ = back.src.c.SetReadDeadline(time.Unix(1, 0)) // one that is closing stops by itself
 }
 
 // legEnded: the Conn knows its ending. A silent peer is noticed so, also where
@@ -291,7 +323,7 @@ func (j *joint) abortLeg(l *leg, how anysock.How) {
 	err := l.c.AbortAs(how, j.reason)
 	// One that had failed by itself needs no abort.
 	if errors.Is(err, errors.ErrUnsupported) && l.c.End().How == how {
-		j.r.Downgrades = append(j.r.Downgrades, Downgrade{l.name, "abort", "close"})
+		j.r.Downgrades = append(j.r.Downgrades, Downgrade{l.name, "abort", insteadOfAbort(l.c)})
 	}
 }
 

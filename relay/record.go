@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -40,12 +41,14 @@ func (l Leg) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 //	Idle           Self               no data either way for Options.Idle
 //	AbortedByUs    Self or the leg    cut by Shutdown or the context; or the leg's own deadline,
 //	                                  a closed leg, a lack of memory: see Err
-//	Refused        Outbound           the target could not be reached
+//	Refused        Outbound or Self   the target could not be reached, or the relay refuses to
+//	                                  (ErrLoop, ErrNotRedirected)
 type Record struct {
 	How anysock.How `json:"how"`
 	By  Leg         `json:"by"`
 
-	// Target is the address that a Relay dialed; Join leaves it empty.
+	// Target is the address that a Relay dialed, with the destination in place
+	// of original: if that was found out; Join leaves it empty.
 	Target string `json:"target,omitempty"`
 	// Inbound and Outbound are the legs' own endings. An Outbound that was
 	// never there has no addresses and How NotEnded.
@@ -106,8 +109,11 @@ type Attempt struct {
 //
 //	Ending      Became   because
 //	half-close  held     the leg has no half-close: the end waits until the other direction has ended
-//	abort       close    the leg has no abort: its peer may take this for an end
-//	refusal     close    the same, when the target could not be reached
+//	abort       cut      the leg has no abort, but a framing of its own that was broken off: its peer
+//	                     reads an error
+//	abort       close    the leg has neither: its peer may take this for an end
+//	refusal     cut      the same, when the target could not be reached
+//	refusal     close
 type Downgrade struct {
 	Leg    Leg    `json:"leg"`
 	Ending string `json:"ending"`
@@ -120,6 +126,16 @@ func (d Downgrade) String() string {
 		return d.Leg.String() + " " + d.Ending + " held back"
 	}
 	return d.Leg.String() + " " + d.Ending + " became a " + d.Became
+}
+
+// insteadOfAbort is what the peer of a leg without abort sees of one. A kernel
+// socket's close is its end; a layer that can tell a cut from an end has an end
+// of its own, which an abort leaves out.
+func insteadOfAbort(c *anysock.Conn) string {
+	if _, err := c.SyscallConn(); err != nil && c.Caps().Has(anysock.CapCutDetect) {
+		return "cut"
+	}
+	return "close"
 }
 
 // Duration is the time from Accepted to Done.
@@ -160,8 +176,20 @@ func (r Record) String() string {
 	}
 	if r.Err != nil {
 		b.WriteString(": " + r.Err.Error())
+		if hint := r.hint(); hint != "" && r.How == anysock.Refused && r.By == Self {
+			b.WriteString(" (" + hint + ")")
+		}
 	}
 	return escape(b.String())
+}
+
+// hint is what to try, if Err knows it.
+func (r Record) hint() string {
+	var e *anysock.Error
+	if errors.As(r.Err, &e) {
+		return e.Hint
+	}
+	return ""
 }
 
 // name is who is at the other end, as far as it has a name.
@@ -197,14 +225,16 @@ func escape(s string) string {
 
 func unprintable(c rune) bool { return c == '\uFFFD' || !strconv.IsPrint(c) }
 
-// MarshalJSON adds "error" and "seconds", the Duration, to the fields.
+// MarshalJSON adds "error", "hint" (what to try) and "seconds", the Duration,
+// to the fields.
 func (r Record) MarshalJSON() ([]byte, error) {
 	type fields Record
 	out := struct {
 		fields
 		Seconds float64 `json:"seconds"`
 		Error   string  `json:"error,omitempty"`
-	}{fields: fields(r), Seconds: r.Duration().Seconds()}
+		Hint    string  `json:"hint,omitempty"`
+	}{fields: fields(r), Seconds: r.Duration().Seconds(), Hint: r.hint()}
 	if r.Err != nil {
 		out.Error = r.Err.Error()
 	}
@@ -237,6 +267,9 @@ func (r Record) LogValue() slog.Value {
 	}
 	if r.Err != nil {
 		as = append(as, slog.String("error", escape(r.Err.Error())))
+	}
+	if hint := r.hint(); hint != "" {
+		as = append(as, slog.String("hint", escape(hint)))
 	}
 	return slog.GroupValue(as...)
 }

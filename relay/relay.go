@@ -16,7 +16,7 @@ import (
 //	the target                          the client
 //	cannot be reached                   is kept waiting for Dialer.Retry, then
 //	                                    reset: its connect had succeeded already
-//	                                    (a Unix client sees its connection closed,
+//	                                    (a leg without abort is cut or closed,
 //	                                    which the record lists as a downgrade)
 //	is being dialed when it goes away   the dialing ends
 //
@@ -24,7 +24,13 @@ import (
 // to deliver. A tcp client that closes looks like one that half-closes after
 // its request and waits for the reply; for it the dialing goes on.
 type Relay struct {
-	// Target is the address that is dialed for every connection.
+	// Target is the address that is dialed for every connection. Where its last
+	// hop ends in original: (original:, tls+original:,
+	// socks5://proxy:1080,original:) that is the address a connection was
+	// going to before a firewall redirected it here (see
+	// anysock.Conn.OriginalDestination). A connection that was not redirected
+	// (ErrNotRedirected), and one that would come back here (ErrLoop), are
+	// refused.
 	Target anysock.Address
 	// Dialer makes the outbound connections. In its Retry, which an option of
 	// Target goes before, Attempts 0 is DefaultAttempts; 1 tries once.
@@ -48,6 +54,7 @@ type Relay struct {
 	closed chan struct{} // Shutdown was called
 	places chan struct{} // one element per connection; nil is no bound
 	w      *watcher      // kept, so that it is not made anew for each connection
+	circle circle        // our own connections, if the target is original:
 
 	mu        sync.Mutex // guards what follows, and out and base of sessions
 	stopping  bool
@@ -56,6 +63,7 @@ type Relay struct {
 	listeners map[*anysock.Listener]struct{} // served so far, for Shutdown
 	sessions  map[*session]struct{}
 	idle      chan struct{} // closed when stopping and nothing is left
+	none      chan struct{} // closed when there is no session; nil until somebody waits
 	stats     Stats         // of sessions that have ended, and Accepted
 	drained   Drained
 }
@@ -184,6 +192,29 @@ func (r *Relay) takePlace(ctx context.Context) (bool, error) {
 func (r *Relay) givePlace() {
 	if r.places != nil {
 		<-r.places
+	}
+}
+
+// Wait waits until there is no connection, or until ctx is done (its error). It
+// neither stops accepting nor ends anything: it is for those whose listener is
+// at its end by itself, before they call Shutdown.
+func (r *Relay) Wait(ctx context.Context) error {
+	r.init()
+	r.mu.Lock()
+	if len(r.sessions) == 0 {
+		r.mu.Unlock()
+		return nil
+	}
+	if r.none == nil {
+		r.none = make(chan struct{})
+	}
+	none := r.none
+	r.mu.Unlock()
+	select {
+	case <-none:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -31,6 +31,12 @@ type station struct {
 // filled in. The test's end shuts it down.
 func newStation(t *testing.T, network, target string, r *relay.Relay) *station {
 	t.Helper()
+	return newStationAt(t, address(t, network), target, r)
+}
+
+// newStationAt is newStation for an address of one's own.
+func newStationAt(t *testing.T, at, target string, r *relay.Relay) *station {
+	t.Helper()
 	a, err := anysock.ParseAddress(target)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +44,7 @@ func newStation(t *testing.T, network, target string, r *relay.Relay) *station {
 	s := &station{Relay: r, t: t, records: make(chan relay.Record, 20_000), served: make(chan error, 1)}
 	r.Target = a
 	r.OnEnd = func(rec relay.Record) { s.records <- rec }
-	s.ln = listen(t, anysock.ListenConfig{}, address(t, network))
+	s.ln = listen(t, anysock.ListenConfig{}, at)
 	s.address = dialable(s.ln)
 	go func() { s.served <- r.Serve(context.Background(), s.ln) }()
 	t.Cleanup(func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -21,8 +22,9 @@ type session struct {
 	out  *anysock.Conn // nil until the target is connected
 	base int64         // what out had been sent then
 
-	mu       sync.Mutex // guards attempts
+	mu       sync.Mutex // guards what follows
 	attempts []anysock.Attempt
+	sockets  []netip.AddrPort // local addresses of outbound sockets, if the target is original:
 }
 
 // maxAttempts bounds the failed attempts that a record lists.
@@ -83,11 +85,24 @@ func (s *session) dial() (*anysock.Conn, error) {
 	defer stop()
 	d := s.r.Dialer
 	d.OnAttempt = s.noteAttempt
-	out, err := d.DialAddress(ctx, s.r.Target)
+	to := s.r.Target
+	if endsInOriginal(to) {
+		var err error
+		if to, err = s.original(); err != nil {
+			return nil, err
+		}
+		s.watchCircle(&d, func(err error) { cancel(err) })
+	}
+	out, err := d.DialAddress(ctx, to)
+	cause := context.Cause(ctx)
+	if err == nil && errors.Is(cause, ErrLoop) {
+		_ = out.Abort() // it came just before the dialing could be cut
+		err = cause
+	}
 	if err == nil {
 		return out, nil
 	}
-	if cause := context.Cause(ctx); cause != nil {
+	if cause != nil {
 		return nil, cause
 	}
 	return nil, err
@@ -160,6 +175,9 @@ func (s *session) refuse(err error) {
 	case errors.Is(err, ErrDrainDeadline):
 		rec.How, rec.By = anysock.AbortedByUs, Self
 		s.abort("abort")
+	case errors.Is(err, ErrLoop), errors.Is(err, ErrNotRedirected):
+		rec.How, rec.By = anysock.Refused, Self
+		s.abort("refusal")
 	default:
 		rec.How, rec.By = anysock.Refused, Outbound
 		s.abort("refusal")
@@ -170,14 +188,19 @@ func (s *session) refuse(err error) {
 func (s *session) abort(ending string) {
 	err := s.in.AbortAs(s.rec.How, s.rec.Err)
 	if errors.Is(err, errors.ErrUnsupported) && s.in.End().How == s.rec.How {
-		s.rec.Downgrades = append(s.rec.Downgrades, Downgrade{Inbound, ending, "close"})
+		s.rec.Downgrades = append(s.rec.Downgrades, Downgrade{Inbound, ending, insteadOfAbort(s.in)})
 	}
 }
 
 // finished lets go of a session.
 func (r *Relay) finished(s *session) {
+	s.leaveCircle()
 	r.mu.Lock()
 	delete(r.sessions, s)
+	if len(r.sessions) == 0 && r.none != nil {
+		close(r.none)
+		r.none = nil
+	}
 	r.stats.ToOutbound += s.rec.ToOutbound.Bytes
 	r.stats.ToInbound += s.rec.ToInbound.Bytes
 	switch s.rec.How {

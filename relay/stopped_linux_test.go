@@ -16,6 +16,7 @@ import (
 // however much their servers offer; the servers are stopped, not lost; and what
 // was taken arrives when the clients read on.
 func TestReadersThatStop(t *testing.T) {
+	needsBackend(t)
 	const (
 		clients = 1000
 		offered = 100 << 20
