@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -13,13 +14,29 @@ import (
 // idle: what every verb that listens has in common.
 
 // boundAddress is the address that clients of l use, with the port that the
-// kernel chose. It can be parsed again.
+// kernel chose. It can be parsed again. Of an address with hops it is what the
+// last one has bound; a descriptor that was inherited is told as what it is.
 func boundAddress(asked anysock.Address, l *anysock.Listener) string {
-	text, _, _ := strings.Cut(asked.String(), "?")
-	words, _, _ := strings.Cut(text, ":")
-	if addr, ok := l.Addr().(*net.TCPAddr); ok {
+	hops := asked.Hops()
+	last := hops[len(hops)-1]
+	words, _, _ := strings.Cut(last.String(), ":")
+	if upper, ok := strings.CutSuffix(words, "fd"); ok {
+		words = upper + l.Addr().Network()
+	}
+	text, _, _ := strings.Cut(last.String(), "?")
+	switch addr := l.Addr().(type) {
+	case *net.TCPAddr, *net.UDPAddr:
 		// A zone's % begins an escape in an address.
-		return words + "://" + strings.Replace(addr.String(), "%", "%25", 1) + asked.Hops()[0].Path
+		text = words + "://" + strings.Replace(addr.String(), "%", "%25", 1) + last.Path
+	case *net.UnixAddr:
+		text = words + ":" + strings.ReplaceAll(url.PathEscape(addr.Name), "%2F", "/")
+	default:
+		if addr.Network() == "vsock" {
+			text = words + "://" + addr.String()
+		}
+	}
+	if bound, err := anysock.ParseAddress(text); err == nil {
+		return bound.String() // as it is written elsewhere
 	}
 	return text
 }

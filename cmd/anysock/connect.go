@@ -80,7 +80,7 @@ func (o *connectOptions) checkSource(addr anysock.Address) error {
 		option = "interface"
 	}
 	layers := addr.Hops()[0].Layers
-	if base := layers[len(layers)-1].Scheme; !strings.HasPrefix(base, "tcp") {
+	if base := layers[len(layers)-1].Scheme; !strings.HasPrefix(base, "tcp") && base != "original" {
 		return &usageError{msg: fmt.Sprintf("--%s means nothing for a %s address", option, base), hint: "leave it out"}
 	}
 	return nil

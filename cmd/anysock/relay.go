@@ -30,6 +30,9 @@ func newRelayCommand(a *app) *cobra.Command {
 side ends in the same way on the other: an end of file becomes a half-close, a reset
 stays a reset.
 
+With original: as TO each connection goes where it was going before a firewall redirected
+it here; one that was not redirected is reset, and so is one that would come back here.
+
 If the target cannot be reached, it is tried again while the client waits (--retry);
 then the client is reset, since its connect has succeeded already. 'anysock connect'
 tells that as "reset before any byte".
@@ -40,7 +43,8 @@ are still accepted, the listener is closed, and what runs may finish for --drain
 or with a second signal, both sides are reset.`,
 		Example: `  anysock relay tcp://:8080 unix:/run/app.sock
   anysock relay tcp://127.0.0.1:0 tcp://db:5432 --idle 1h
-  anysock relay --json unix:/run/in.sock echo:`,
+  anysock relay --json unix:/run/in.sock echo:
+  anysock relay tcp://:15001 socks5://proxy:1080,original:`,
 		Args:              arguments(2, "FROM, where to listen,", "TO, the target,"),
 		ValidArgsFunction: completeAddresses(2),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -120,9 +124,14 @@ func (a *app) relay(fromText, toText string, o relayOptions) error {
 			a.tellDrain(sig, n, o.server.drain)
 		}
 	case errors.Is(err, net.ErrClosed):
-		// The listener had one connection (stdio:), and is through.
-		_, err = r.Shutdown(sig.abort)
-		return errors.Join(err, last.failure(), broken())
+		// The listener had one connection (stdio:, BIND), and is through; the
+		// connection takes its time.
+		if r.Wait(sig.drain) == nil {
+			_, err = r.Shutdown(sig.abort)
+			return errors.Join(err, last.failure(), broken())
+		}
+		err = nil
+		a.tellDrain(sig, r.Stats().Active, o.server.drain)
 	case err != nil:
 		// Accepting failed for good.
 		a.tellDrain(sig, r.Stats().Active, o.server.drain)

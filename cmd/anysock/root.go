@@ -100,11 +100,13 @@ connection ('anysock help exit').`,
 		newConnectCommand(a),
 		newListenCommand(a),
 		newRelayCommand(a),
+		newProxyCommand(a),
 		newEchoCommand(a),
 		newDiscardCommand(a),
 		newChargenCommand(a),
 	)
 	root.AddCommand(
+		newCapsCommand(a),
 		newDemoCommand(a),
 		newCompletionCommand(),
 		newVersionCommand(a),
@@ -190,11 +192,10 @@ func completeAddresses(most int) func(*cobra.Command, []string, string) ([]strin
 			return nil, cobra.ShellCompDirectiveDefault
 		}
 		var words []string
-		for _, scheme := range anysock.Schemes() {
-			switch scheme {
-			case "tcp", "tcp4", "tcp6":
+		for _, scheme := range append(anysock.Schemes(), "wss", "https") {
+			if standsOnAHost(scheme) {
 				scheme += "://"
-			default:
+			} else {
 				scheme += ":"
 			}
 			if strings.HasPrefix(scheme, word) {
@@ -203,6 +204,17 @@ func completeAddresses(most int) func(*cobra.Command, []string, string) ([]strin
 		}
 		return words, cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// standsOnAHost reports whether an address of the scheme names a host and a
+// port.
+func standsOnAHost(scheme string) bool {
+	for _, rest := range []string{"://h:1", "://h:1,tcp://h:1", "://1:1"} { // a proxy leads to another, vsock has numbers
+		if _, err := anysock.ParseAddress(scheme + rest); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // positive refuses negative numbers and durations, which cobra lets pass.

@@ -122,6 +122,9 @@ func (a *app) serve(address string, o serverOptions, serve func(context.Context,
 		return err
 	}
 	own := in.drain.Err() == nil // the listener had one connection, and is through
+	if own {
+		s.finishOwn(in.drain)
+	}
 	if err := s.drain(in, ln, cancel); err != nil {
 		return err
 	}
@@ -189,6 +192,20 @@ func (s *server) count() (open, lost int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.open, s.lost
+}
+
+// finishOwn waits for the connections of a listener that is at its end, or for
+// a reason to drain. No clock bounds it.
+func (s *server) finishOwn(drain context.Context) {
+	over := make(chan struct{})
+	s.a.spawn(func() {
+		defer close(over)
+		s.wg.Wait()
+	})
+	select {
+	case <-over:
+	case <-drain.Done():
+	}
 }
 
 // drain accepts what waits, closes the listener and lets connections finish;

@@ -33,10 +33,20 @@ separates hops, first hop first. A bare host:port is tcp.
   tcp://127.0.0.1:0             any free port; the bound address is printed
   unix:/run/x.sock?mode=0660    a socket file, else with mode 0600
   unix:@name                    an abstract name (Linux)
+  tls://db:5432                 TLS over tcp; tls+unix:/run/x.sock over a Unix socket
+  wss://edge:443/path           a WebSocket over TLS; ws:// without
+  quic://db:4433                a QUIC stream
+  vsock://3:1024                a virtual machine, or from a guest its host (2)
+  lc+wss://edge:443/path        the lifecycle protocol over it, at both ends
+  socks5://proxy:1080,tcp://db:5432       through a proxy; also socks4a:, http:, https:
+  ssh://ops@bastion:22,tls://db:5432      through an SSH server
+  fd:3  stdio:  exec:/bin/cat   what was inherited; a program
+  original:                     a relay's target: where a redirected connection was going
   echo:  discard:  chargen:     built-in services, to connect or relay to
 
 Options follow a question mark: tcp://:3005?backlog=10&reuseport=1. An option that
-nothing on the way knows is an error that lists those there are. Passwords have no
+nothing on the way knows is an error that lists those there are. require=abort,halfclose
+demands capabilities; 'anysock caps ADDR' says what an address has. Passwords have no
 place in an address: write pass=env:NAME or pass=file:PATH.`,
 	}
 }

@@ -4,5 +4,12 @@
 package all
 
 import (
+	_ "github.com/anysock/anysock/lifecycle"       // lc
+	_ "github.com/anysock/anysock/proxy"           // socks5, socks4, socks4a, http
+	_ "github.com/anysock/anysock/transport/quic"  // quic
+	_ "github.com/anysock/anysock/transport/ssh"   // ssh
 	_ "github.com/anysock/anysock/transport/stdio" // stdio, fd, exec
+	_ "github.com/anysock/anysock/transport/tls"   // tls
+	_ "github.com/anysock/anysock/transport/vsock" // vsock
+	_ "github.com/anysock/anysock/transport/ws"    // ws
 )
