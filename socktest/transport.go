@@ -92,7 +92,7 @@ func TestTransport(t *testing.T, tr Transport) {
 		}
 		var left []string
 		for _, c := range cases {
-			if !tr.Caps.Has(c.needs) {
+			if !s.applies(c) {
 				left = append(left, c.name)
 				continue
 			}
