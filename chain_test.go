@@ -109,6 +109,22 @@ func TestAddressLayers(t *testing.T) {
 	}
 }
 
+// TestBaseBehindAHop: a hop is asked for sockets that it can open.
+func TestBaseBehindAHop(t *testing.T) {
+	for _, addr := range []string{"socks5://p:1,mem:x", "socks5://p:1,tls+vsock://3:1"} {
+		_, err := anysock.AddressCaps(anysock.MustParseAddress(addr))
+		var ae *anysock.AddressError
+		if !errors.As(err, &ae) || !strings.Contains(ae.Error(), "through another hop") {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	for _, addr := range []string{"socks5://p:1,ws+unix:/x", "socks5://p:1,tls+original:"} {
+		if _, err := anysock.AddressCaps(anysock.MustParseAddress(addr)); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+}
+
 // TestParseCaps: what String writes.
 func TestParseCaps(t *testing.T) {
 	for c := range anysock.Caps(1 << 7) {

@@ -348,6 +348,9 @@ func (a Address) plan(p purpose) ([]plannedHop, error) {
 	return hops, a.require(hops)
 }
 
+// behindHops are the bases that another hop can be asked for.
+var behindHops = []string{"tcp", "tcp4", "tcp6", "unix", "original"}
+
 // layOut finds transports and options.
 func (a Address) layOut(purpose purpose) ([]plannedHop, error) {
 	if a.IsZero() {
@@ -365,6 +368,9 @@ func (a Address) layOut(purpose purpose) ([]plannedHop, error) {
 			}
 			p.transports = append(p.transports, t)
 			p.targets = append(p.targets, Target{Hop: h, Layer: i, options: map[string][]string{}})
+		}
+		if base := h.Layers[len(h.Layers)-1]; n > 0 && !slices.Contains(behindHops, base.Scheme) {
+			return nil, a.errorAt(base.off, base.Scheme+" cannot be reached through another hop", "behind a hop the last word is one of "+strings.Join(behindHops, ", "))
 		}
 		here := purpose
 		if purpose == forListening && n < len(all)-1 {
