@@ -5,6 +5,8 @@ package integration_test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // sshKeys are a host's key and a user's, made by ssh-keygen.
@@ -295,7 +298,7 @@ func TestSSHClientW(t *testing.T) {
 		srv.report().wantEOF(t, "the server", in)
 	})
 	t.Run("killed_in_the_middle", func(t *testing.T) {
-		target := anysock(t, nil, "listen", anyPort)
+		target := anysockPiped(t, "listen", anyPort)
 		r, at := sshRelay(t, k, target.bound())
 		p := start(t, command{argv: k.ssh(t, at, "-W", "any:1"), pipe: true})
 		p.write("half of")
@@ -322,6 +325,36 @@ func TestSSHClientW(t *testing.T) {
 		}
 		p.complains(`Permission denied \(publickey\)`)
 	})
+}
+
+// A target that has ended takes what still comes. (-W of OpenSSH stops sending
+// then, with any server.)
+func TestSSHClientLHalfClose(t *testing.T) {
+	t.Parallel()
+	k := newSSHKeys(t)
+	target := anysock(t, nil, "listen", anyPort)
+	r, at := sshRelay(t, k, target.bound())
+	port := closedPort(t)
+	p := start(t, command{argv: k.ssh(t, at, "-N", "-o", "ExitOnForwardFailure=yes", "-L", "127.0.0.1:"+port+":any:1")})
+	portOf(t, p) // to look by connecting would take the target's one connection
+	c, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if _, err := io.WriteString(c, "late"); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	target.ok()
+	wantSame(t, "listen", target.out.String(), []byte("late"))
+	r.complains(`graceful, outbound ended first`)
 }
 
 // Many streams over one connection of ssh -L, and none but forwarding.
@@ -365,4 +398,19 @@ func TestSSHProxyCommand(t *testing.T) {
 	p = start(t, command{argv: append(argv, "cat"), input: []byte(request)})
 	p.ok()
 	wantSame(t, "ssh", p.out.String(), []byte(request))
+}
+
+// Our two ends: both processes exit as soon as the stream has ended, and neither
+// costs the other its ending.
+func TestSSHListenAndConnect(t *testing.T) {
+	t.Parallel()
+	k := newSSHKeys(t)
+	for range 5 {
+		l := anysock(t, nil, "listen", "ssh://127.0.0.1:0?hostkey=file:"+k.host+"&authorized=file:"+k.authorized)
+		_, at, _ := strings.Cut(l.bound(), "://")
+		in := data(300_000)
+		anysock(t, in, "connect", k.hop(t, at)+",tcp://any:1").ok()
+		l.ok()
+		wantSame(t, "listen", l.out.String(), in)
+	}
 }

@@ -353,8 +353,9 @@ server {
 	}
 	// When the server behind it ends first, nginx says so.
 	srv, _ := server(t, "source", dir+"/plain2", "100000")
-	p := anysockPiped(t, "connect", "tls+unix:"+dir+"/front2"+f.trusting("sni=localhost"))
+	p := anysockPiped(t, "connect", "--trace", "tls+unix:"+dir+"/front2"+f.trusting("sni=localhost"))
 	until(t, "all of it is there", func() bool { return len(p.out.String()) == 100_000 })
+	p.complains(` tls read .*: EOF`)
 	p.endInput()
 	p.ok()
 	srv.report()

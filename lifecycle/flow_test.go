@@ -194,3 +194,27 @@ func TestWaitAckedAsks(t *testing.T) {
 		t.Errorf("then %d bytes are unacknowledged, %v", n, err)
 	}
 }
+
+// TestPongsArePaced: the first at once, the next ones 10 ms apart, with the
+// last PING's count.
+func TestPongsArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, raw := withRawPeer(t, liveness{})
+		reading := make(chan error, 1)
+		go func() { reading <- readExactly(c, 4) }()
+		began := time.Now()
+		raw.send(counted(framePing, 0))
+		raw.expect(counted(framePong, 0))
+		for i := range 3 {
+			raw.send(counted(framePing, int64(i)), data("x"), counted(framePing, int64(i+1)))
+			raw.expect(counted(framePong, int64(i+1)))
+			if at, want := time.Since(began), time.Duration(i+1)*pongEvery; at != want {
+				t.Errorf("answer %d came after %s, want %s", i+2, at, want)
+			}
+		}
+		raw.send(data("x"))
+		if err := <-reading; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -289,7 +289,24 @@ func TestCompleteIgnoresWhatComes(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw.expect(counted(frameEndAck, 0))
+			if err := c.WaitAcked(bounded(t)); err != nil {
+				t.Fatal(err)
+			}
 			last(raw)
+			s := underneath(c)
+			s.mu.Lock()
+			s.watch()
+			s.mu.Unlock()
+			until(t, "somebody has looked", func() bool {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.reader == nobody || name == "ABORT"
+			})
+			select {
+			case <-s.Failed():
+				t.Error("it is noticed as a failure")
+			default:
+			}
 			end, err := c.Disconnect(bounded(t))
 			if end.How != anysock.Graceful || err != nil {
 				t.Errorf("the ending is %q, %v", end, err)

@@ -112,7 +112,7 @@ func (s *session) original() (anysock.Address, error) {
 // ownConnection is the error for a connection that this relay has made.
 func (s *session) ownConnection() error {
 	if peer := addrPort(s.in.RemoteAddr()); s.r.circle.has(peer) {
-		return refusal(peer, ErrLoop, "the rule redirects the relay's own connections too: leave them out by user or by mark, as docs/TRANSPARENT.md shows")
+		return refusal(peer, ErrLoop, "the rule redirects the relay's own connections too: leave them out by user or by source address, as docs/TRANSPARENT.md shows")
 	}
 	return nil
 }

@@ -177,7 +177,7 @@ func testLoop(t *testing.T) {
 				most++
 				if errors.Is(rec.Err, relay.ErrLoop) {
 					refused++
-					wantSelfRefused(t, rec, relay.ErrLoop, "by user or by mark")
+					wantSelfRefused(t, rec, relay.ErrLoop, "by user or by source address")
 				}
 			}
 			// Each client makes one connection and the one that comes back; a look

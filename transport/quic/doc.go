@@ -51,8 +51,9 @@
 // as with TCP in its kernel, whether or not its program reads. Unacked counts
 // what the peer has not said to have taken, which lags by up to 512 KiB.
 //
-// If a server refuses our certificate, TLS 1.3 lets Dial succeed, and the first
-// Read or Write fails with KindAuth.
+// Dial returns when the server has taken the stream in, so a full backlog and a
+// refused certificate of ours are errors of Dial. With a foreign protocol they
+// come with the first Read or Write.
 //
 // # Limits
 //

@@ -23,7 +23,8 @@
 // whatever destination the client names: "ssh -W any:1 -p 2222 host" and
 // "ssh -N -L 5432:any:1 -p 2222 host" talk to whatever serves the listener. The
 // destination is LocalAddr. There is no shell, no command, no subsystem, and no
-// forwarding from the server to the client.
+// forwarding from the server to the client. OpenSSH's -W stops sending when the
+// other direction has ended, with any server; its -L does not.
 //
 // It is not for those who need a shell, files, or a terminal: use
 // golang.org/x/crypto/ssh.

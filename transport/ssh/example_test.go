@@ -18,9 +18,9 @@ func Example_hop() {
 		log.Print(err)
 		return
 	}
-	defer anysock.Wait(ctx)
-	defer c.Close()
 	fmt.Fprintln(c, "hello")
+	end, err := c.Disconnect(ctx)
+	log.Print(end, err)
 }
 
 // A server that its clients reach by "ssh -W any:1 -p 2222 HOST", or through

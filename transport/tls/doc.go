@@ -27,7 +27,12 @@
 //
 // A carrier that ends without close_notify is never an end of file, also where
 // the bytes before it are whole records: crypto/tls itself takes that for an
-// end. A peer that closes carelessly is therefore truncated here.
+// end. A peer that closes carelessly is therefore truncated here; nginx does so
+// when we end first, since it does not answer a close_notify. A peer that closes
+// as soon as it has sent its own has no use for ours: that is an orderly end.
+//
+// In TLS 1.3 a server judges our certificate after our handshake. Its refusal is
+// the error of the first Read or Write then, KindAuth with the alert's name.
 //
 // Capabilities: halfclose, cutdetect and deadline are added. The others are
 // those of the connection below; an acknowledgement is that of the encrypted

@@ -231,6 +231,67 @@ func TestOurEnd(t *testing.T) {
 	})
 }
 
+// A peer that closes in order, and drops what we had sent before it read that,
+// has lost it: that is no graceful end.
+func TestUndelivered(t *testing.T) {
+	bothSides(t, func(t *testing.T, p *rawPeer, c *anysock.Conn) {
+		if err := c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+				break
+			}
+		}
+		p.closeFrame(1000, "")
+		if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Fatalf("%d, %v; want the peer's end", n, err)
+		}
+		p.reset()
+		if end, err := c.Disconnect(bounded(t)); err == nil || end.How.Complete() {
+			t.Errorf("the ending is %v, %v; want a failure", end, err)
+		}
+	})
+}
+
+// The same of the stream alone, where the carrier has no acknowledgement.
+func TestUndeliveredByTheStream(t *testing.T) {
+	p, s := bareStream(t, settings{})
+	if err := s.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := s.Write(make([]byte, 1<<20)); err != nil {
+			break
+		}
+	}
+	if err := s.SetWriteDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	p.closeFrame(1000, "")
+	if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Fatalf("%d, %v; want the peer's end", n, err)
+	}
+	p.reset()
+	if err := s.CloseWrite(); !isKind(err, anysock.KindReset) {
+		t.Errorf("ending with undelivered data: %v, want the reset", err)
+	}
+}
+
+// A client that closes and does not wait for our answer has lost nothing.
+func TestPeerDoesNotWait(t *testing.T) {
+	p, s := bareStream(t, settings{})
+	p.closeFrame(1000, "")
+	if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Fatalf("%d, %v; want the peer's end", n, err)
+	}
+	p.wantClose(1000)
+	p.reset()
+	if err := s.CloseWrite(); err != nil {
+		t.Errorf("ending after it: %v", err)
+	}
+}
+
 // The peer's close frame is answered, and the connection below ended, also while
 // our program does nothing: clients wait for that.
 func TestPeersEndIsAnsweredAtOnce(t *testing.T) {

@@ -45,6 +45,7 @@ func TestBadOptions(t *testing.T) {
 		{"ws://127.0.0.1:0/?host=a/b", "not a host", true, false},
 		{"ws://127.0.0.1:0/?host=a%20b", "not a host", true, false},
 		{"ws://127.0.0.1:0/?host=u@b", "not a host", true, false},
+		{"ws://127.0.0.1:0/?host=a%22b", "not a host", true, false},
 		{"ws://127.0.0.1:0/?query=a%20b", "not the query", true, false},
 		{"ws://127.0.0.1:0/?query=a%23b", "not the query", true, false},
 		{"ws://127.0.0.1:0/?query=a%25zz", "not the query", true, false},
