@@ -27,6 +27,7 @@ import (
 )
 
 func TestOverTLS(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	serving, trusting := certificates(t)
 	socktest.TestTransport(t, at("lc+tls+tcp", lcCapsBind,
 		func() string { return "lc+tls+tcp://127.0.0.1:0" + serving },
@@ -34,6 +35,7 @@ func TestOverTLS(t *testing.T) {
 }
 
 func TestOverTLSOverUnix(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	serving, trusting := certificates(t)
 	path := numbered("lc+tls+unix:" + filepath.Join(t.TempDir(), "s"))
 	socktest.TestTransport(t, at("lc+tls+unix", lcCaps,
@@ -42,12 +44,14 @@ func TestOverTLSOverUnix(t *testing.T) {
 }
 
 func TestOverWebSocket(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	socktest.TestTransport(t, at("lc+ws+tcp", lcCapsBind,
 		func() string { return "lc+ws://127.0.0.1:0" },
 		func(b string) string { return "lc+ws://" + b }))
 }
 
 func TestOverWebSocketOverTLS(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	serving, trusting := certificates(t)
 	socktest.TestTransport(t, at("lc+wss", lcCapsBind,
 		func() string { return "lc+wss://127.0.0.1:0/" + serving },
@@ -55,6 +59,7 @@ func TestOverWebSocketOverTLS(t *testing.T) {
 }
 
 func TestOverQUIC(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	serving, trusting := certificates(t)
 	socktest.TestTransport(t, at("lc+quic", lcCapsBind,
 		func() string { return "lc+quic://127.0.0.1:0" + serving },
@@ -71,6 +76,7 @@ func certificates(t *testing.T) (serving, trusting string) {
 
 // TestOverSSH runs in channels: an SSH channel has neither an abort nor a cut.
 func TestOverSSH(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir := t.TempDir()
 	key := func(name string) ssh.PublicKey {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -104,6 +110,7 @@ func TestOverSSH(t *testing.T) {
 
 // TestOverPipes: nothing is given there but bytes and an end.
 func TestOverPipes(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	pair := func() (a, b *pipes, err error) {
 		r1, w1, err := os.Pipe()
 		if err != nil {

@@ -41,18 +41,21 @@ func at(name string, caps anysock.Caps, listen func() string, dial func(bound st
 }
 
 func TestOverTCP(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	tr := at("lc+tcp", lcCapsBind, func() string { return "lc+tcp://127.0.0.1:0" }, func(b string) string { return "lc+tcp://" + b })
 	tr.CutPair = cutPair("tcp", "127.0.0.1:0")
 	socktest.TestTransport(t, tr)
 }
 
 func TestOverUnix(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	tr := at("lc+unix", lcCaps, numbered("lc+unix:"+filepath.Join(t.TempDir(), "s")), func(b string) string { return "lc+unix:" + b })
 	tr.CutPair = cutPair("unix", filepath.Join(t.TempDir(), "cut"))
 	socktest.TestTransport(t, tr)
 }
 
 func TestOverMem(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	tr := at("lc+mem", lcCapsBind, numbered("lc+mem:lifecycle-"), func(b string) string { return "lc+mem:" + b })
 	tr.MaxBuffered = 2*anysock.DefaultMemBuffer + 2*MaxData + readAhead
 	socktest.TestTransport(t, tr)

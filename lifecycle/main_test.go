@@ -5,6 +5,7 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -14,7 +15,19 @@ import (
 	"go.uber.org/goleak"
 )
 
+// atOnce is how many parallel tests run at once, unless the command line says
+// so: they wait more than they work.
+const atOnce = "12"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	_, err := anysock.Wait(ctx)
