@@ -68,11 +68,13 @@ func (p *pinger) ping(received int64) {
 		defer cancel()
 		ctx = c
 	}
+	turns := p.s.rcv.turns.Load()
 	if p.s.conn.Ping(ctx) == nil || ctx.Err() == nil {
 		return
 	}
-	// While our own program pauses, what came is not looked at.
-	if p.s.wire.traffic().received == received && p.s.rcv.looks.Load() {
+	// While our own program pauses, what came is not looked at; the path is
+	// silent only if it was looked at all the time.
+	if p.s.wire.traffic().received == received && p.s.rcv.looks.Load() && p.s.rcv.turns.Load() == turns {
 		p.s.lose(fmt.Errorf("nothing came for %s after a ping", p.patience))
 	}
 }

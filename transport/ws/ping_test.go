@@ -186,6 +186,7 @@ func TestPongBehindUnreadData(t *testing.T) {
 		buf := make([]byte, len(data))
 		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != data {
 			t.Errorf("after the pause: %v", err)
+			_ = c.Abort()
 		}
 		<-sent
 	})

@@ -19,8 +19,9 @@ import (
 // and read.
 type receiver struct {
 	s       *stream
-	message io.Reader   // that is being read; nil between messages
-	looks   atomic.Bool // it waits for what comes, and not for the program
+	message io.Reader    // that is being read; nil between messages
+	looks   atomic.Bool  // it waits for what comes, and not for the program
+	turns   atomic.Int64 // how often it has begun to
 	done    chan struct{}
 
 	mu    sync.Mutex
@@ -30,6 +31,7 @@ type receiver struct {
 // wait waits for bytes of a message, without a buffer. The library answers
 // pings and close frames meanwhile.
 func (r *receiver) wait() error {
+	r.turns.Add(1)
 	r.looks.Store(true)
 	defer r.looks.Store(false)
 	for {
@@ -57,6 +59,7 @@ func (r *receiver) wait() error {
 
 // read reads all of p, or up to the end of the frame.
 func (r *receiver) read(p []byte) (int, error) {
+	r.turns.Add(1)
 	r.looks.Store(true)
 	defer r.looks.Store(false)
 	n, err := r.message.Read(p)
