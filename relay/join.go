@@ -332,7 +332,7 @@ func howOf(err error) anysock.How {
 	var e *anysock.Error
 	if errors.As(err, &e) {
 		switch e.Kind {
-		case anysock.KindReset:
+		case anysock.KindReset, anysock.KindState: // a peer without half-close that has ended takes nothing
 			return anysock.AbortedByPeer
 		case anysock.KindTruncated:
 			return anysock.Truncated
