@@ -7,7 +7,7 @@ import "sync"
 
 // BufferSize bounds what a Reader has read ahead and what a Writer has yet to
 // write, in bytes.
-const BufferSize = 64 << 10
+const BufferSize = 128 << 10
 
 var buffers = sync.Pool{New: func() any { return new([BufferSize]byte) }}
 

@@ -48,7 +48,7 @@
 // counts as one that has ended.
 //
 // What a stream can do is half-close and deadlines. A write returns when its
-// bytes are taken; at most 64 KiB of them are still on their way to the
+// bytes are taken; at most 128 KiB of them are still on their way to the
 // connection below, and CloseWrite, Disconnect and Close wait for those. So a
 // passed deadline or a cancelled call never breaks the SSH connection
 // (internal/deadline).
@@ -72,7 +72,7 @@ const (
 	MaxAuthTries = 6
 	// DefaultMaxChannels is how many streams one connection may have open at
 	// once: the option maxchannels. Further ones are refused. One that is not
-	// read holds at most the library's window of 2 MiB, and 64 KiB of ours.
+	// read holds at most the library's window of 2 MiB, and 128 KiB of ours.
 	DefaultMaxChannels = 64
 	// DefaultMaxClients is how many clients may be let in at once, with or
 	// without streams: the option maxclients. Further ones are turned away.
