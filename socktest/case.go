@@ -140,6 +140,8 @@ func (s *suite) run(t tester, c testCase) {
 	switch {
 	case c.hook == hookListen && s.Listen == nil:
 		t.Skipf("%s has no Listen hook: its connections come in pairs", s.Name)
+	case !s.applies(c): // TestTransport leaves it out
+		t.Skipf("%s declares %s, acknowledged by %s", s.Name, s.Caps, s.AckedBy)
 	case c.hook == hookCutPair && s.CutPair == nil:
 		t.Skipf("%s has no CutPair hook: nothing under it can be cut without its ends", s.Name)
 	}
