@@ -52,6 +52,11 @@ type Transport struct {
 	// ask for an acknowledgement, and look that none comes earlier.
 	AckedBy anysock.Ack
 
+	// AckedByHop says that who acknowledges is a hop between the two ends that
+	// gives up what it holds when a connection is not ended in order: then not
+	// all that was acknowledged need arrive.
+	AckedByHop bool
+
 	// Listen listens at an address of its own at each call, several at once,
 	// using lc as it is given. ctx bounds the setting up.
 	Listen func(ctx context.Context, lc *anysock.ListenConfig) (*anysock.Listener, error)
