@@ -210,7 +210,11 @@ func TestConnectBySSHDKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range children(t, p.cmd.Process.Pid) {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		child, err := os.FindProcess(pid)
+		if err == nil {
+			err = child.Kill()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
