@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -278,7 +279,8 @@ func TestChromiumWebSocket(t *testing.T) {
 				origin = "https://app.example"
 			}
 			p := anysock(t, nil, "echo", "ws://127.0.0.1:0/?origin="+origin)
-			site.target, _, _ = strings.Cut(p.bound(), "?")
+			target, _, _ := strings.Cut(p.bound(), "?")
+			site.target.Store(target)
 			dir, err := os.MkdirTemp("", "chromium") //nolint:usetesting // its children write there a little longer than it lives
 			if err != nil {
 				t.Fatal(err)
@@ -308,7 +310,7 @@ func TestChromiumWebSocket(t *testing.T) {
 // so that it has loaded no sooner.
 type webSite struct {
 	*httptest.Server
-	target string
+	target atomic.Value // a string: the address of the WebSocket server
 	said   chan string
 	over   chan struct{}
 }
@@ -320,7 +322,7 @@ func newWebSite(t *testing.T) *webSite {
 		switch r.URL.Path {
 		case "/":
 			w.Header().Set("Content-Type", "text/html")
-			_, _ = io.WriteString(w, strings.ReplaceAll(webPage, "TARGET", s.target))
+			_, _ = io.WriteString(w, strings.ReplaceAll(webPage, "TARGET", s.target.Load().(string)))
 		case "/said":
 			s.said <- r.URL.RawQuery
 			close(s.over)

@@ -17,7 +17,7 @@ import (
 
 // atOnce is how many parallel tests run at once, unless the command line says
 // so: they wait more than they work.
-const atOnce = "12"
+const atOnce = "6"
 
 func TestMain(m *testing.M) {
 	flag.Parse()

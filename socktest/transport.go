@@ -145,7 +145,7 @@ type testSizes struct {
 var fullSizes = testSizes{bound: 30 * time.Second, bulk: 1 << 20, rounds: 40, pause: time.Second}
 
 const (
-	releaseBound = 5 * time.Second       // for what a case made to go away
+	releaseBound = 10 * time.Second      // for what a case made to go away
 	quietTime    = 40 * time.Millisecond // what does not move for so long is stopped
 )
 
