@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"testing"
@@ -368,6 +369,17 @@ func (s *station) refusal(t *testing.T) {
 	at := s.out.at(gone)
 	if err := gone.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if tcp, ok := gone.Addr().(*net.TCPAddr); ok {
+		// Bound and not listening, so that nobody else gets the port.
+		hold, err := anysock.NewSocket("tcp4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { hold.Close() })
+		if err := errors.Join(hold.SetReuseAddr(true), hold.Bind(tcp.String())); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r := s.start(t, s.out.dial(at))
 	var got string
