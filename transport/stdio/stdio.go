@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/sys"
 )
 
 func init() {
@@ -77,7 +78,7 @@ func (s *standard) take(op string) (net.Conn, error) {
 	}
 	s.taken = true
 	out.Close()
-	return newSocket(fd), nil
+	return sys.NewNetConn(fd), nil
 }
 
 var (

@@ -53,7 +53,7 @@ func standIns(opts anysock.Options) (a, b *anysock.Conn, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		conns[i] = anysock.Wrap(newSocket(fd), opts)
+		conns[i] = anysock.Wrap(sys.NewNetConn(fd), opts)
 	}
 	return conns[0], conns[1], nil
 }
@@ -100,7 +100,7 @@ func TestAcceptOnStandIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := listener{fd}
+	l := sys.NetListener{FD: fd}
 	defer l.Close()
 	client, err := anysock.Dial(bounded(t), "unix:"+l.Addr().String())
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -17,55 +16,8 @@ import (
 	"github.com/mdlayher/vsock"
 )
 
-// A socket is a connected stream. The root drives its FD directly.
-type socket struct {
-	*sys.FD
-	local, remote net.Addr
-}
-
-func newSocket(fd *sys.FD) *socket {
-	return &socket{FD: fd, local: fd.LocalAddr().Net(), remote: fd.PeerAddr().Net()}
-}
-
-// Kernel is the kernel socket.
-func (s *socket) Kernel() *sys.FD { return s.FD }
-
-// LocalAddr prints as CID:PORT.
-func (s *socket) LocalAddr() net.Addr { return s.local }
-
-// RemoteAddr prints as CID:PORT.
-func (s *socket) RemoteAddr() net.Addr { return s.remote }
-
-// SetDeadline sets both.
-func (s *socket) SetDeadline(t time.Time) error {
-	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
-}
-
-// A listener is a listening socket.
-type listener struct{ *sys.FD }
-
-var _ anysock.DeadlineListener = listener{}
-
-// Kernel is the kernel socket.
-func (l listener) Kernel() *sys.FD { return l.FD }
-
-// Accept waits for a connection.
-func (l listener) Accept() (net.Conn, error) {
-	fd, err := l.FD.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return newSocket(fd), nil
-}
-
-// Addr is the bound address; its CID is empty where it is any.
-func (l listener) Addr() net.Addr { return l.LocalAddr().Net() }
-
-// SetDeadline bounds Accept.
-func (l listener) SetDeadline(t time.Time) error { return l.SetReadDeadline(t) }
-
 // dial makes one attempt within timeout; 0 is DefaultAttemptTimeout.
-func dial(ctx context.Context, d *anysock.Dialer, addr sys.Addr, timeout time.Duration) (*socket, error) {
+func dial(ctx context.Context, d *anysock.Dialer, addr sys.Addr, timeout time.Duration) (*sys.NetConn, error) {
 	if d.Local != "" || d.Interface != "" {
 		return nil, problem(anysock.OpBind, addr, fmt.Errorf("choosing the local end: %w", errors.ErrUnsupported))
 	}
@@ -82,7 +34,7 @@ func dial(ctx context.Context, d *anysock.Dialer, addr sys.Addr, timeout time.Du
 	defer cancel()
 	fd, err := connect(actx, addr, timeout)
 	if err == nil {
-		return newSocket(fd), nil
+		return sys.NewNetConn(fd), nil
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -160,23 +112,23 @@ func loopback() error {
 var errNoLoopback = errors.New("this kernel does not connect a machine with itself")
 
 // listen binds and listens; a backlog of 0 is DefaultBacklog.
-func listen(addr sys.Addr, backlog int) (listener, error) {
+func listen(addr sys.Addr, backlog int) (sys.NetListener, error) {
 	if backlog <= 0 {
 		backlog = anysock.DefaultBacklog
 	}
 	s, err := sys.Open(sys.Vsock)
 	if err != nil {
-		return listener{}, problem(anysock.OpSocket, addr, os.NewSyscallError("socket", err))
+		return sys.NetListener{}, problem(anysock.OpSocket, addr, os.NewSyscallError("socket", err))
 	}
 	defer func() { _ = s.Close() }()
 	if err := s.Bind(addr); err != nil {
-		return listener{}, problem(anysock.OpBind, addr, os.NewSyscallError("bind", err))
+		return sys.NetListener{}, problem(anysock.OpBind, addr, os.NewSyscallError("bind", err))
 	}
 	fd, err := s.Listen(backlog)
 	if err != nil {
-		return listener{}, problem(anysock.OpListen, addr, os.NewSyscallError("listen", err))
+		return sys.NetListener{}, problem(anysock.OpListen, addr, os.NewSyscallError("listen", err))
 	}
-	return listener{fd}, nil
+	return sys.NetListener{FD: fd}, nil
 }
 
 // problem says what failed, what it means on vsock, and what to try.

@@ -34,7 +34,7 @@ func init() {
 			}
 			c, err := dial(ctx, d, addr, t.Duration("timeout", d.AttemptTimeout))
 			if err != nil {
-				return nil, err // not a nil *socket in a net.Conn
+				return nil, err // not a nil pointer in a net.Conn
 			}
 			return c, nil
 		},
