@@ -60,27 +60,8 @@ func (s lcSlot) stop() { s.close() }
 func (s lcSlot) slice(tb testing.TB) sample {
 	tb.Helper()
 	total := *lcMegabytes * 1e6
-	read := make(chan error, 1)
 	began, used := time.Now(), lcUsed(tb)
-	go func() {
-		buf := make([]byte, lcWrite)
-		var err error
-		for left := total; left > 0 && err == nil; {
-			var n int
-			n, err = s.to.Read(buf)
-			left -= n
-		}
-		read <- err
-	}()
-	buf := make([]byte, lcWrite)
-	for left := total; left > 0; left -= lcWrite {
-		if _, err := s.from.Write(buf[:min(left, lcWrite)]); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	if err := <-read; err != nil {
-		tb.Fatal(err)
-	}
+	pour(tb, s.from, s.to, total, lcWrite)
 	spent := time.Since(began)
 	if *lcCPU {
 		spent = lcUsed(tb) - used

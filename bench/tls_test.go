@@ -120,27 +120,8 @@ func (s tlsSlot) stop() { s.close() }
 func (s tlsSlot) slice(tb testing.TB) sample {
 	tb.Helper()
 	total := *tlsMegabytes * 1e6
-	read := make(chan error, 1)
 	began := time.Now()
-	go func() {
-		buf := make([]byte, tlsWrite)
-		var err error
-		for left := total; left > 0 && err == nil; {
-			var n int
-			n, err = s.to.Read(buf)
-			left -= n
-		}
-		read <- err
-	}()
-	buf := make([]byte, tlsWrite)
-	for left := total; left > 0; left -= tlsWrite {
-		if _, err := s.from.Write(buf[:min(left, tlsWrite)]); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	if err := <-read; err != nil {
-		tb.Fatal(err)
-	}
+	pour(tb, s.from, s.to, total, tlsWrite)
 	return sample{cpu: time.Since(began), work: float64(total) / 1e9}
 }
 
