@@ -19,7 +19,7 @@ import (
 // errors.ErrUnsupported.
 func (c *Conn) Unacked() (int64, error) {
 	if !c.caps.Has(CapCloseAck) {
-		return 0, unsupported("unacked", c.peerName(), c.network+" has no acknowledgement")
+		return 0, unsupported("unacked", c.peerName(), c.network()+" has no acknowledgement")
 	}
 	n, err := c.s.Unacked()
 	if err != nil {
@@ -39,7 +39,7 @@ func (c *Conn) Unread() (int, error) {
 	if err != nil {
 		return 0, c.opError("unread", err)
 	}
-	return n + int(c.kept.Load()), nil
+	return n + len(c.unread()), nil
 }
 
 // WaitAcked waits until everything that was written, and our end if it was
@@ -48,7 +48,7 @@ func (c *Conn) Unread() (int, error) {
 // CapCloseAck the error matches errors.ErrUnsupported.
 func (c *Conn) WaitAcked(ctx context.Context) error {
 	if !c.caps.Has(CapCloseAck) {
-		return unsupported("wait acknowledged", c.peerName(), c.network+" has no acknowledgement")
+		return unsupported("wait acknowledged", c.peerName(), c.network()+" has no acknowledgement")
 	}
 	if err := c.lockWrite(ctx, "wait acknowledged"); err != nil {
 		return err

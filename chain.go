@@ -213,7 +213,7 @@ func handshakeError(addr string, err error) *Error {
 // what the hop was told and answered belongs to no stream. Nobody else has c
 // yet.
 func (c *Conn) startOver(o Options, caps Caps) {
-	kept := c.kept.Load()
+	kept := int64(len(c.unread()))
 	c.opened = time.Now()
 	c.sent.Store(0)
 	c.received.Store(kept)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unique"
 
 	"github.com/anysock/anysock/internal/sys"
 )
@@ -23,14 +24,14 @@ import (
 // with the count of bytes it moved and leaves the connection usable. Close
 // and Abort wake every caller.
 type Conn struct {
-	id      uint64
-	network string
-	s       stream
-	caps    Caps
-	opts    *Options // with defaults; not changed
-	group   *Group
-	trace   Trace
-	opened  time.Time
+	id     uint64
+	scheme unique.Handle[string] // of the transport
+	s      stream
+	caps   Caps
+	opts   *Options // with defaults; not changed
+	group  *Group
+	trace  *tracing // nil without one
+	opened time.Time
 
 	// flags are the facts that the reading and writing paths look at.
 	flags   atomic.Uint32
@@ -38,8 +39,7 @@ type Conn struct {
 
 	// read side: what it guards belongs to whoever has the turn
 	rd            direction
-	unread        []byte       // received, not yet read: by setUnread only
-	kept          atomic.Int64 // its length, for those without the turn
+	kept          atomic.Pointer[[]byte] // received, not yet read: by setUnread only; nil if empty
 	received      atomic.Int64
 	firstReceived atomic.Int64 // when, in Unix nanoseconds; 0 is not yet
 
@@ -47,19 +47,38 @@ type Conn struct {
 	wr   direction
 	sent atomic.Int64
 
-	tmu sync.Mutex // makes the events of one connection a sequence
+	mu      sync.Mutex // guards what follows
+	so      *soFar     // nil as long as nothing has ended and nobody waits for it: by known only
+	watched *lostMonitor
+	place   int // in watched; guarded by lostMonitors
+}
 
-	mu       sync.Mutex // guards what follows
-	by       Side       // who ended first
-	failure  *Error     // the error that every later call reports
+// A soFar is what is known of the ending before it is complete, that, and what
+// is due with it.
+type soFar struct {
+	by       Side   // who ended first
+	failure  *Error // the error that every later call reports
 	failHow  How
 	wroteEnd time.Duration // since opened; 0 is not yet
 	readEnd  time.Duration // the same
 	drained  int64
-	end      *End // nil is not yet
-	done     chan struct{}
-	release  func() // gives back a Listener's place, once
-	watched  *lostWatch
+	end      *End          // nil is not yet
+	done     chan struct{} // closed when the ending is known; nil until somebody asks
+	release  func()        // gives back a Listener's place, once; may be nil
+}
+
+// A tracing makes the events of one connection a sequence.
+type tracing struct {
+	mu sync.Mutex
+	to Trace
+}
+
+// known is what is known of the ending; mu is held.
+func (c *Conn) known() *soFar {
+	if c.so == nil {
+		c.so = new(soFar)
+	}
+	return c.so
 }
 
 var (
@@ -83,6 +102,7 @@ const (
 	flagReadClosed                // CloseRead: our readers are turned away
 	flagCarrier                   // a layer's stream runs over it
 	flagTraced                    // the ending was reported: the last event
+	flagEnded                     // the ending is known
 )
 
 // flagGone turns callers away.
@@ -97,11 +117,14 @@ func newConn(id uint64, network string, s stream, caps Caps, opts Options, group
 		group = &defaultGroup
 	}
 	c := &Conn{
-		id: id, network: network, s: s, caps: caps, opts: opts.shared(),
-		group: group, trace: trace, opened: time.Now(), done: make(chan struct{}),
+		id: id, scheme: unique.Make(network), s: s, caps: caps, opts: opts.shared(),
+		group: group, opened: time.Now(),
 	}
-	c.rd.apply = s.SetReadDeadline
-	c.wr.apply = s.SetWriteDeadline
+	if trace != nil {
+		c.trace = &tracing{to: trace}
+	}
+	c.rd.of = (*readingSide)(c)
+	c.wr.of = (*writingSide)(c)
 	if layer, ok := optionally[interface{ Below() *Conn }](s); ok {
 		layer.Below().set(flagCarrier)
 	}
@@ -144,6 +167,9 @@ func (c *Conn) LocalAddr() net.Addr { return c.s.LocalAddr() }
 // RemoteAddr is the peer's address; it stays known after Close.
 func (c *Conn) RemoteAddr() net.Addr { return c.s.RemoteAddr() }
 
+// network is the transport's name.
+func (c *Conn) network() string { return c.scheme.Value() }
+
 // Sent is how many bytes Write has accepted so far.
 func (c *Conn) Sent() int64 { return c.sent.Load() }
 
@@ -168,16 +194,27 @@ func (c *Conn) State() State {
 }
 
 // Done is closed when the ending is known.
-func (c *Conn) Done() <-chan struct{} { return c.done }
+func (c *Conn) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.known()
+	if k.done == nil {
+		k.done = make(chan struct{})
+		if c.is(flagEnded) {
+			close(k.done)
+		}
+	}
+	return k.done
+}
 
 // End is the ending, set exactly once; before that its How is NotEnded.
 func (c *Conn) End() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.end == nil {
+	if c.so == nil || c.so.end == nil {
 		return End{}
 	}
-	return *c.end
+	return *c.so.end
 }
 
 // sinceOpened is now, as wroteEnd and readEnd keep it.
@@ -261,7 +298,7 @@ func (c *Conn) peerName() string {
 	if a := c.s.LocalAddr(); a != nil {
 		return a.Network() + ":" + a.String()
 	}
-	return c.network
+	return c.network()
 }
 
 // opError wraps err for a call on this connection.
@@ -275,7 +312,7 @@ func (c *Conn) emit(ev Event) {
 	if c.trace == nil {
 		return
 	}
-	ev.Socket, ev.Network, ev.State = c.id, c.network, c.State()
+	ev.Socket, ev.Network, ev.State = c.id, c.network(), c.State()
 	if ev.Op == OpEnd {
 		ev.State = StateClosed
 	}
@@ -288,15 +325,15 @@ func (c *Conn) emit(ev Event) {
 	if a := c.s.RemoteAddr(); a != nil {
 		ev.Peer = a.String()
 	}
-	c.tmu.Lock()
-	defer c.tmu.Unlock()
+	c.trace.mu.Lock()
+	defer c.trace.mu.Unlock()
 	if c.is(flagTraced) {
 		return // a call that was at work when the connection ended
 	}
 	if ev.Op == OpEnd {
 		c.set(flagTraced)
 	}
-	c.trace(ev)
+	c.trace.to(ev)
 }
 
 // step reports a step that began at start, if anybody listens.
@@ -342,24 +379,20 @@ func (c *Conn) callError(ctx context.Context, op string, err error) error {
 // to report. What a carrier says in other words than an errno is a cut.
 func (c *Conn) fail(op string, err error) error {
 	e := c.opError(op, err)
-	how := Truncated
-	switch e.Kind {
-	case KindReset, KindAuth: // a peer that judges us after the handshake
-		how = AbortedByPeer
-	case KindLost, KindUnreachable:
-		how = Lost
-	case KindTimeout, KindCanceled, KindLimit, KindUnsupported, KindClosed, KindState:
-		return e // not an ending
-	case KindTruncated:
-	default:
+	how, ends := howOf(e.Kind)
+	if !ends {
+		return e
+	}
+	if how == Truncated {
 		e.Kind = KindTruncated
 	}
 	c.mu.Lock()
-	first := c.failure == nil
+	k := c.known()
+	first := k.failure == nil
 	if first {
-		c.failure, c.failHow = e, how
-		if c.by == Nobody && how == AbortedByPeer {
-			c.by = Peer
+		k.failure, k.failHow = e, how
+		if k.by == Nobody && how == AbortedByPeer {
+			k.by = Peer
 		}
 	}
 	c.mu.Unlock()
@@ -372,11 +405,24 @@ func (c *Conn) fail(op string, err error) error {
 	return e
 }
 
+// howOf is the ending that a kind of error means, if it is one.
+func howOf(k Kind) (how How, ends bool) {
+	switch k {
+	case KindReset, KindAuth: // a peer that judges us after the handshake
+		return AbortedByPeer, true
+	case KindLost, KindUnreachable:
+		return Lost, true
+	case KindTimeout, KindCanceled, KindLimit, KindUnsupported, KindClosed, KindState:
+		return NotEnded, false
+	}
+	return Truncated, true
+}
+
 // failed is the recorded error, said of this call.
 func (c *Conn) failed(op string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := *c.failure
+	e := *c.so.failure
 	e.Op = op
 	return &e
 }
@@ -390,10 +436,8 @@ const endingGrace = time.Second
 // they moved is counted, and their events precede the ending's. The caller
 // has no turn.
 func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) {
-	select {
-	case <-c.done:
+	if c.is(flagEnded) {
 		return
-	default:
 	}
 	c.turnAway()
 	for _, d := range [...]*direction{&c.rd, &c.wr} {
@@ -408,38 +452,44 @@ func (c *Conn) finish(how How, by Side, ackedBy Ack, unacked int64, err error) {
 // false if there was an ending already.
 func (c *Conn) record(how How, by Side, ackedBy Ack, unacked int64, err error) bool {
 	c.mu.Lock()
-	if c.end != nil {
+	k := c.known()
+	if k.end != nil {
 		c.mu.Unlock()
 		return false
 	}
-	if c.by != Nobody {
-		by = c.by
+	if k.by != Nobody {
+		by = k.by
 	}
 	end := End{
-		How: how, By: by, AckedBy: ackedBy, Unacked: unacked, Drained: c.drained,
+		How: how, By: by, AckedBy: ackedBy, Unacked: unacked, Drained: k.drained,
 		Sent: c.sent.Load(), Received: c.received.Load(),
 		Local: c.s.LocalAddr(), Peer: c.s.RemoteAddr(),
-		Opened: c.opened, WriteEnded: c.instant(c.wroteEnd), ReadEnded: c.instant(c.readEnd), Ended: time.Now(),
+		Opened: c.opened, WriteEnded: c.instant(k.wroteEnd), ReadEnded: c.instant(k.readEnd), Ended: time.Now(),
 		Err: err,
 	}
 	if ns := c.firstReceived.Load(); ns != 0 {
 		end.FirstReceived = time.Unix(0, ns)
 	}
-	c.end = &end
+	k.end = &end
 	c.mu.Unlock()
 	c.unwatchForLoss()
 	if c.trace != nil {
 		told := end
 		c.emit(Event{Time: end.Ended, Op: OpEnd, End: &told})
 	}
-	close(c.done)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.set(flagEnded)
+	if k.done != nil {
+		close(k.done)
+	}
 	return true
 }
 
 // finishFailed makes the recorded failure the ending.
 func (c *Conn) finishFailed() {
 	c.mu.Lock()
-	e, how := c.failure, c.failHow
+	e, how := c.so.failure, c.so.failHow
 	c.mu.Unlock()
 	c.finish(how, Nobody, AckedNone, c.unackedBytes(), e)
 }
@@ -465,7 +515,7 @@ func (c *Conn) free(abort bool) error {
 		return nil
 	}
 	c.set(flagReleased | flagClosing)
-	release := c.release
+	release := c.known().release
 	c.mu.Unlock()
 	var err error
 	if abort {

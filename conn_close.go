@@ -45,7 +45,7 @@ func (c *Conn) Disconnect(ctx context.Context) (End, error) {
 	start := c.now()
 	if !c.beginDisconnect() {
 		select {
-		case <-c.done:
+		case <-c.Done():
 			return c.ended()
 		case <-ctx.Done():
 			return End{}, c.opError(OpDisconnect, ctx.Err())
@@ -59,13 +59,11 @@ func (c *Conn) Disconnect(ctx context.Context) (End, error) {
 		return c.ended()
 	}
 	if c.rd.isDead() {
-		<-c.done // Abort, which found us at work, records the ending
+		<-c.Done() // Abort, which found us at work, records the ending
 		return c.ended()
 	}
-	select {
-	case <-c.done: // aborted meanwhile
+	if c.is(flagEnded) { // aborted meanwhile
 		return c.ended()
-	default:
 	}
 	c.step(OpDisconnect, start, o.drained, err)
 	if old := c.flags.And(^uint32(flagDisconnecting)); old&flagClosing != 0 {
@@ -84,11 +82,9 @@ func (c *Conn) beginDisconnect() bool {
 		if f&(flagDisconnecting|flagClosing) != 0 {
 			return false
 		}
-		select {
-		case <-c.done:
+		if f&flagEnded != 0 {
 			_ = c.free(false)
 			return false
-		default:
 		}
 		if c.flags.CompareAndSwap(f, f|flagDisconnecting) {
 			return true
@@ -122,7 +118,7 @@ func (o *outcome) failed(c *Conn) {
 	o.err = c.failed(OpDisconnect)
 	o.unacked = c.unackedBytes()
 	c.mu.Lock()
-	o.how = c.failHow
+	o.how = c.so.failHow
 	c.mu.Unlock()
 }
 
@@ -284,11 +280,11 @@ func (c *Conn) drain(ctx context.Context, patience time.Duration, o *outcome) (t
 	discard := func(n int) {
 		o.drained += int64(n)
 		c.mu.Lock()
-		c.drained += int64(n)
+		c.known().drained += int64(n)
 		c.mu.Unlock()
 	}
-	if len(c.unread) > 0 {
-		discard(len(c.unread))
+	if n := len(c.unread()); n > 0 {
+		discard(n)
 		c.setUnread(nil)
 	}
 	p := c.newPatience(patience)
@@ -471,11 +467,9 @@ func (c *Conn) Close() error {
 			break
 		}
 	}
-	select {
-	case <-c.done:
+	if c.is(flagEnded) {
 		// A peer that went silent is not worth the kernel's further tries.
 		return c.closeError(c.free(c.End().How == Lost))
-	default:
 	}
 	c.step(OpClose, c.now(), 0, nil)
 	if c.flags.Or(flagDisconnecting)&flagDisconnecting != 0 {
@@ -494,7 +488,7 @@ func (c *Conn) Close() error {
 
 // awaitDone is what the Group runs for a Disconnect that Close has found at
 // work.
-func (c *Conn) awaitDone() { <-c.done }
+func (c *Conn) awaitDone() { <-c.Done() }
 
 // closeLater leaves the disconnect to the Group.
 func (c *Conn) closeLater() {
@@ -574,7 +568,7 @@ func (c *Conn) closeInBackground() {
 	switch {
 	case err == nil:
 	case c.rd.isDead():
-		<-c.done // Abort, which found us at work, records the ending
+		<-c.Done() // Abort, which found us at work, records the ending
 		return
 	case c.is(flagFailed):
 		o.failed(c)
@@ -611,10 +605,8 @@ func (c *Conn) abort(how How, cause error) error {
 	if !first {
 		return nil
 	}
-	select {
-	case <-c.done:
+	if c.is(flagEnded) {
 		return c.closeError(c.free(true))
-	default:
 	}
 	if !c.is(flagFailed) {
 		// A reset that nobody has read is the true ending, and nobody will.
@@ -647,7 +639,7 @@ func (c *Conn) abort(how How, cause error) error {
 		return lingerErr
 	}
 	if !c.caps.Has(CapAbort) {
-		return unsupported(OpAbort, c.peerName(), c.network+" has no abort: closed, and the peer may take it for an end")
+		return unsupported(OpAbort, c.peerName(), c.network()+" has no abort: closed, and the peer may take it for an end")
 	}
 	return c.closeError(err)
 }

@@ -222,8 +222,8 @@ func (c *Conn) spliceIn(src *Conn, t *sys.Transfer) (kept []byte, err error) {
 	switch f := src.flags.Load(); {
 	case f&(flagGone|flagReadClosed) != 0:
 		_, err = src.receive(background, nil)
-	case len(src.unread) > 0:
-		kept = src.unread
+	case len(src.unread()) > 0:
+		kept = src.unread()
 		src.setUnread(nil)
 	case f&flagReadEnded != 0:
 		err = io.EOF

@@ -116,18 +116,19 @@ func (c *Conn) readEnded() error {
 	}
 	if c.is(flagFailed) {
 		c.mu.Lock()
-		genuine := errors.Is(c.failure, syscall.EPIPE)
+		genuine := errors.Is(c.so.failure, syscall.EPIPE)
 		c.mu.Unlock()
 		if !genuine {
 			return c.failed(OpRead)
 		}
 	}
 	c.mu.Lock()
-	if c.readEnd == 0 {
-		c.readEnd = c.sinceOpened()
+	k := c.known()
+	if k.readEnd == 0 {
+		k.readEnd = c.sinceOpened()
 	}
-	if c.by == Nobody {
-		c.by = Peer
+	if k.by == Nobody {
+		k.by = Peer
 	}
 	c.mu.Unlock()
 	c.set(flagReadEnded)
@@ -137,19 +138,30 @@ func (c *Conn) readEnded() error {
 // setUnread changes what was received and not read; the caller has the turn.
 func (c *Conn) setUnread(p []byte) {
 	if len(p) == 0 {
-		p = nil
+		c.kept.Store(nil)
+		return
 	}
-	c.unread = p
-	c.kept.Store(int64(len(p)))
+	kept := p // p itself would be an object, also where it is empty
+	c.kept.Store(&kept)
+}
+
+// unread is what was received and not read. Whoever lacks the turn may look at
+// its length only.
+func (c *Conn) unread() []byte {
+	if p := c.kept.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // takeUnread moves bytes that came in earlier to p.
 func (c *Conn) takeUnread(p []byte) int {
-	if len(c.unread) == 0 {
+	kept := c.unread()
+	if len(kept) == 0 {
 		return 0
 	}
-	n := copy(p, c.unread)
-	c.setUnread(c.unread[n:])
+	n := copy(p, kept)
+	c.setUnread(kept[n:])
 	return n
 }
 
@@ -157,7 +169,8 @@ func (c *Conn) takeUnread(p []byte) int {
 // the turn. They were counted when they came in.
 func (c *Conn) pushBack(p []byte) {
 	if len(p) > 0 {
-		c.setUnread(append(append(make([]byte, 0, len(p)+len(c.unread)), p...), c.unread...))
+		kept := c.unread()
+		c.setUnread(append(append(make([]byte, 0, len(p)+len(kept)), p...), kept...))
 	}
 }
 
@@ -227,15 +240,15 @@ func (c *Conn) peek(ctx context.Context, p []byte) (int, error) {
 		return 0, closedError(OpPeek, c.peerName())
 	case len(p) == 0:
 		return 0, nil
-	case len(c.unread) > 0:
-		return copy(p, c.unread), nil
+	case len(c.unread()) > 0:
+		return copy(p, c.unread()), nil
 	case f&flagReadEnded != 0:
 		return 0, io.EOF
 	}
 	fd := c.kernel()
 	if fd == nil || !peekWorks {
 		err := c.fillUnread(ctx, len(p))
-		return copy(p, c.unread), err
+		return copy(p, c.unread()), err
 	}
 	w, err := c.rd.begin(ctx)
 	if err != nil {

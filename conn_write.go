@@ -148,7 +148,7 @@ func (c *Conn) sendBuffers(bufs [][]byte) (n int64, err error) {
 // second call does nothing.
 func (c *Conn) CloseWrite() error {
 	if !c.caps.Has(CapHalfClose) {
-		return unsupported(OpShutdown, c.peerName(), c.network+" has no half-close")
+		return unsupported(OpShutdown, c.peerName(), c.network()+" has no half-close")
 	}
 	if err := c.wr.lock(background); err != nil {
 		return closedError(OpShutdown, c.peerName()) // a disconnect is sending our end
@@ -182,19 +182,20 @@ func (c *Conn) endWrite() error {
 	c.set(flagWriteEnded)
 	// Before the call: the peer's answer to our end can be faster than we are.
 	c.mu.Lock()
-	first := c.by == Nobody
+	k := c.known()
+	first := k.by == Nobody
 	if first {
-		c.by = Us
+		k.by = Us
 	}
-	c.wroteEnd = c.sinceOpened()
+	k.wroteEnd = c.sinceOpened()
 	c.mu.Unlock()
 	err := c.s.CloseWrite()
 	if err != nil {
 		c.mu.Lock()
 		if first {
-			c.by = Nobody
+			k.by = Nobody
 		}
-		c.wroteEnd = 0
+		k.wroteEnd = 0
 		c.mu.Unlock()
 		if !errors.Is(err, errors.ErrUnsupported) {
 			if err = c.shutdownError(err); !c.is(flagFailed) {

@@ -19,17 +19,32 @@ import (
 type direction struct {
 	turn
 
-	apply func(time.Time) error // the carrier's SetReadDeadline or SetWriteDeadline
+	of deadliner // the half of the carrier that it stands for
 
 	dmu      sync.Mutex
 	cut      bool          // a context has cut the call that has the turn
 	taken    bool          // closing: the caller's deadline no longer counts
 	dead     bool          // aborted: nobody's deadline counts
-	call     uint64        // number of the call that has the turn
+	call     uint32        // number of the call that has the turn
 	deadline *time.Time    // the caller's; nil is none
 	lentTo   *time.Time    // a disconnect of ours sets the deadline to this
 	changed  chan struct{} // closed when any of these changed; nil until somebody asks
 }
+
+// A deadliner is a half of a carrier: SetDeadline bounds the calls of that half.
+type deadliner interface{ SetDeadline(t time.Time) error }
+
+// A readingSide is a Conn's, and as such no object of its own.
+type readingSide Conn
+
+// SetDeadline bounds the carrier's receiving.
+func (c *readingSide) SetDeadline(t time.Time) error { return c.s.SetReadDeadline(t) }
+
+// A writingSide is a Conn's.
+type writingSide Conn
+
+// SetDeadline bounds the carrier's sending.
+func (c *writingSide) SetDeadline(t time.Time) error { return c.s.SetWriteDeadline(t) }
 
 // longAgo as a deadline wakes what waits.
 var longAgo = time.Unix(1, 0)
@@ -42,15 +57,15 @@ func (d *direction) update() error {
 	}
 	switch {
 	case d.cut, d.dead:
-		return d.apply(longAgo)
+		return d.of.SetDeadline(longAgo)
 	case d.lentTo != nil:
-		return d.apply(*d.lentTo)
+		return d.of.SetDeadline(*d.lentTo)
 	case d.taken:
-		return d.apply(longAgo)
+		return d.of.SetDeadline(longAgo)
 	case d.deadline != nil:
-		return d.apply(*d.deadline)
+		return d.of.SetDeadline(*d.deadline)
 	}
-	return d.apply(time.Time{})
+	return d.of.SetDeadline(time.Time{})
 }
 
 // setDeadline is the caller's; false says that we are closing.
@@ -119,13 +134,13 @@ func (d *direction) begin(ctx context.Context) (watch, error) {
 		return watch{}, err
 	}
 	d.dmu.Lock()
-	n := d.call
+	n := d.call // as many calls as it can count do not fit into one cancellation
 	d.dmu.Unlock()
 	return watch{stop: context.AfterFunc(ctx, func() { d.interrupt(n) })}, nil
 }
 
 // interrupt wakes call n if it still has the turn.
-func (d *direction) interrupt(n uint64) {
+func (d *direction) interrupt(n uint32) {
 	d.dmu.Lock()
 	defer d.dmu.Unlock()
 	if d.call == n {

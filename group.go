@@ -138,11 +138,12 @@ func Wait(ctx context.Context) ([]End, error) { return defaultGroup.Wait(ctx) }
 func (c *Conn) progressSoFar() End {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.end != nil {
-		return *c.end
+	k := c.known()
+	if k.end != nil {
+		return *k.end
 	}
 	return End{
-		Sent: c.sent.Load(), Received: c.received.Load(), Unacked: c.unackedBytes(), Drained: c.drained,
+		Sent: c.sent.Load(), Received: c.received.Load(), Unacked: c.unackedBytes(), Drained: k.drained,
 		Local: c.s.LocalAddr(), Peer: c.s.RemoteAddr(), Opened: c.opened,
 	}
 }

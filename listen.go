@@ -135,6 +135,24 @@ func (lc *ListenConfig) over(base *Listener, p plannedHop) *Listener {
 
 // kernelListen makes a listening kernel socket through the classical calls.
 func (lc *ListenConfig) kernelListen(network, addr string, t Target) (*Listener, error) {
+	s, err := lc.listeningSocket(network, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Bind(addr); err != nil {
+		s.Close()
+		return nil, err
+	}
+	l, err := s.Listen(t.Int("backlog", orDefault(lc.Backlog, DefaultBacklog)))
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// listeningSocket is a socket that is ready to be bound and to listen.
+func (lc *ListenConfig) listeningSocket(network string, t Target) (*Socket, error) {
 	s, err := NewSocket(network)
 	if err != nil {
 		return nil, err
@@ -148,16 +166,7 @@ func (lc *ListenConfig) kernelListen(network, addr string, t Target) (*Listener,
 		s.Close()
 		return nil, err
 	}
-	if err := s.Bind(addr); err != nil {
-		s.Close()
-		return nil, err
-	}
-	l, err := s.Listen(t.Int("backlog", orDefault(lc.Backlog, DefaultBacklog)))
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
-	return l, nil
+	return s, nil
 }
 
 // setUp sets what must be set before bind. Options the platform lacks are an

@@ -56,7 +56,7 @@ func newListener(id uint64, network string, a acceptor, caps Caps, opts Options,
 		id = nextSocket()
 	}
 	l := &Listener{id: id, network: network, a: a, caps: caps, opts: opts, group: group, trace: trace, closed: make(chan struct{})}
-	l.rd.apply = a.SetDeadline
+	l.rd.of = a
 	return l
 }
 
@@ -140,7 +140,7 @@ func (l *Listener) acceptTurn(ctx context.Context) (*Conn, error) {
 	c := newConn(0, l.network, s, capsFor(s, l.caps), l.opts, l.group, l.trace)
 	if l.slots != nil {
 		c.mu.Lock()
-		c.release = l.giveSlot
+		c.known().release = l.giveSlot
 		c.mu.Unlock()
 	}
 	return c, nil
@@ -199,7 +199,7 @@ func (l *Listener) acceptStream(ctx context.Context, patience time.Duration) (st
 		case err == nil:
 			return s, nil
 		case sys.ClassOf(err) == sys.Exhausted:
-		case isOneConnections(err):
+		case sys.OneConnections(err):
 			continue
 		default:
 			return nil, err
@@ -229,17 +229,6 @@ func (l *Listener) acceptStream(ctx context.Context, patience time.Duration) (st
 			return nil, err
 		}
 	}
-}
-
-// isOneConnections knows the errors of accept(2) that concern one connection
-// and not the listener: it died in the queue, a firewall forbids it, or its
-// network error is passed on, as Linux does.
-func isOneConnections(err error) bool {
-	switch sys.ClassOf(err) {
-	case sys.Aborted, sys.Unreachable, sys.Denied, sys.Unsupported:
-		return true
-	}
-	return errors.Is(err, syscall.EPROTO) || errors.Is(err, syscall.ENOPROTOOPT)
 }
 
 // Exhausted is how often accepting failed for want of descriptors or memory,

@@ -12,13 +12,7 @@ import (
 // of ours is unacknowledged. Keep-alive covers the idle connection only, and
 // TCP_USER_TIMEOUT also kills a live peer whose window is closed
 // (docs/notes/user-timeout), so the age of the last acknowledgement is judged
-// here. A live peer that reads nothing can leave one probe unanswered, and its
-// answers can be two minutes apart, so silence needs several unanswered
-// segments too (docs/notes/zero-window).
-
-// checksPerBound is how often a connection is looked at within its bound: the
-// verdict comes within the bound, at most an eighth early.
-const checksPerBound = 8
+// here (sys.Silence).
 
 // minLostCheck bounds how often the kernel is asked.
 const minLostCheck = 50 * time.Millisecond
@@ -32,25 +26,12 @@ var lostMonitors struct {
 
 // A lostMonitor looks at all connections with the same bound. Its goroutine
 // runs while there are any, and is owned by them: the last one to leave stops
-// it.
+// it. What it remembers is of those that are owed something.
 type lostMonitor struct {
-	bound   time.Duration
-	watches map[*lostWatch]struct{}
-	stop    chan struct{}
+	bound time.Duration
+	conns []*Conn // each has its place in it
+	stop  chan struct{}
 }
-
-// A lostWatch is one connection's place in a monitor.
-type lostWatch struct {
-	c       *Conn
-	monitor *lostMonitor
-
-	// What the monitor's goroutine alone uses.
-	since time.Time    // something is owed, and nothing was heard, from here on
-	base  sys.Liveness // as it was then
-}
-
-// minUnanswered is how many segments must have gone out in vain.
-const minUnanswered = 3
 
 // watchForLoss enters c if its carrier can tell.
 func (c *Conn) watchForLoss() {
@@ -66,85 +47,82 @@ func (c *Conn) watchForLoss() {
 		if m.byBound == nil {
 			m.byBound = make(map[time.Duration]*lostMonitor)
 		}
-		lm = &lostMonitor{bound: c.opts.LostAfter, watches: make(map[*lostWatch]struct{}), stop: make(chan struct{})}
+		lm = &lostMonitor{bound: c.opts.LostAfter, stop: make(chan struct{})}
 		m.byBound[lm.bound] = lm
 		go lm.run()
 	}
-	c.watched = &lostWatch{c: c, monitor: lm}
-	lm.watches[c.watched] = struct{}{}
+	c.watched, c.place = lm, len(lm.conns)
+	lm.conns = append(lm.conns, c)
 }
 
 // unwatchForLoss leaves; the last one out stops the monitor.
 func (c *Conn) unwatchForLoss() {
-	w := c.watched
-	if w == nil {
-		return
-	}
 	m := &lostMonitors
 	m.Lock()
 	defer m.Unlock()
-	lm := w.monitor
-	if _, ok := lm.watches[w]; !ok {
+	lm := c.watched
+	if lm == nil {
 		return
 	}
-	delete(lm.watches, w)
-	if len(lm.watches) == 0 {
+	c.watched = nil
+	last := len(lm.conns) - 1
+	moved := lm.conns[last]
+	lm.conns[c.place], moved.place = moved, c.place
+	lm.conns[last] = nil
+	lm.conns = lm.conns[:last]
+	switch {
+	case last == 0:
 		delete(m.byBound, lm.bound)
 		close(lm.stop)
+	case cap(lm.conns) > minLostRoom && last < cap(lm.conns)/4:
+		lm.conns = append(make([]*Conn, 0, 2*last), lm.conns...)
 	}
 }
 
+// minLostRoom is how many places a monitor keeps, however few it uses.
+const minLostRoom = 64
+
 func (m *lostMonitor) run() {
-	t := time.NewTicker(max(m.bound/checksPerBound, minLostCheck))
+	t := time.NewTicker(max(m.bound/sys.ChecksPerBound, minLostCheck))
 	defer t.Stop()
-	var batch []*lostWatch
+	debts := make(map[*Conn]*sys.Silence)
+	var batch []*Conn
 	for {
 		select {
 		case <-m.stop:
 			return
 		case <-t.C:
 		}
-		batch = batch[:0]
 		lostMonitors.Lock()
-		for w := range m.watches {
-			batch = append(batch, w)
-		}
+		batch = append(batch[:0], m.conns...)
 		lostMonitors.Unlock()
-		for i, w := range batch {
-			w.check(m.bound)
-			batch[i] = nil
+		for _, c := range batch {
+			m.check(c, debts)
+		}
+		clear(batch)
+		for c := range debts {
+			if c.is(flagEnded) { // it has left
+				delete(debts, c)
+			}
 		}
 	}
 }
 
-// check asks the kernel once. Lost is: something is owed, nothing was heard
-// for the bound, and at least minUnanswered segments went out in vain since.
-func (w *lostWatch) check(bound time.Duration) {
-	l, err := w.c.kernel().Liveness()
-	now := time.Now()
+// check asks the kernel once.
+func (m *lostMonitor) check(c *Conn, debts map[*Conn]*sys.Silence) {
+	l, err := c.kernel().Liveness()
 	if err != nil || l.Owed == 0 {
-		w.since = time.Time{}
+		delete(debts, c)
 		return
 	}
-	if w.since.IsZero() || l.Segments != w.base.Segments {
-		// Silence began no earlier than the last acknowledgement, and debt no
-		// earlier than the check before this one.
-		debt := w.since.IsZero()
-		w.since = now.Add(-min(l.LastHeard, bound/checksPerBound))
-		w.base = l
-		if debt { // what went out again already was in vain
-			w.base.AllRetransmits -= l.Retransmits
-			w.base.Retransmits = 0
-		}
-		return
+	s := debts[c]
+	if s == nil {
+		s = new(sys.Silence)
+		debts[c] = s
 	}
-	unanswered := l.Probes + max(l.Retransmits-min(l.Retransmits, w.base.Retransmits), l.AllRetransmits-w.base.AllRetransmits)
-	// The next check would be too late.
-	due := bound - bound/checksPerBound
-	if l.LastHeard < due || now.Sub(w.since) < due || unanswered < minUnanswered {
-		return
+	if s.Lost(l, time.Now(), m.bound) {
+		c.lose(l.LastHeard)
 	}
-	w.c.lose(l.LastHeard)
 }
 
 // The kernel's retransmissions and window probes grow two minutes apart; this
@@ -175,12 +153,12 @@ func (c *Conn) liftRetransmitCap() {
 // lose ends c because the peer is silent, and wakes its callers.
 func (c *Conn) lose(silent time.Duration) {
 	c.mu.Lock()
-	if c.failure == nil {
-		c.failure = &Error{
+	if k := c.known(); k.failure == nil {
+		k.failure = &Error{
 			Op: OpWait, Addr: c.peerName(), Kind: KindLost, Err: syscall.ETIMEDOUT,
 			Hint: "nothing was heard for " + silent.Round(time.Millisecond).String() + " while data is unacknowledged: the peer or the path to it is gone",
 		}
-		c.failHow = Lost
+		k.failHow = Lost
 	}
 	c.mu.Unlock()
 	c.set(flagFailed)

@@ -20,7 +20,7 @@ func (c *Conn) OriginalDestination() (netip.AddrPort, error) {
 	const op = "original destination"
 	fd := c.bottom()
 	if fd == nil || !fd.Family().Inet() {
-		return netip.AddrPort{}, unsupported(op, c.peerName(), c.network+" has none")
+		return netip.AddrPort{}, unsupported(op, c.peerName(), c.network()+" has none")
 	}
 	to, err := fd.OriginalDestination()
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOPROTOOPT) {

@@ -90,7 +90,7 @@ func (c *Conn) ready(fd *sys.FD, want Readiness, low int) (Readiness, error) {
 		return 0, err
 	}
 	r := Readiness(sr)
-	kept := int(c.kept.Load())
+	kept := len(c.unread())
 	if kept > 0 {
 		r |= Readable
 	}
@@ -113,7 +113,7 @@ func (c *Conn) waitForFailure(ctx context.Context) (Readiness, error) {
 	s, tells := optionally[interface{ Failed() <-chan struct{} }](c.s)
 	fd := c.bottom()
 	if !tells && fd == nil {
-		return 0, unsupported(OpWait, c.peerName(), c.network+" cannot tell a failure without being read")
+		return 0, unsupported(OpWait, c.peerName(), c.network()+" cannot tell a failure without being read")
 	}
 	if !tells {
 		r, err := watchReadiness(ctx, c, fd, 0, 1)
@@ -143,7 +143,7 @@ func (c *Conn) waitForFailure(ctx context.Context) (Readiness, error) {
 		return r, nil
 	case <-s.Failed():
 		return Failed, nil
-	case <-c.done:
+	case <-c.Done():
 		if c.is(flagFailed) {
 			return Failed, nil
 		}
@@ -171,10 +171,10 @@ func (c *Conn) waitByReading(ctx context.Context, want Readiness, low int) (Read
 			return Readable | PeerEnd, nil
 		case f&flagFailed != 0:
 			return Readable | Failed, nil
-		case len(c.unread) >= low:
+		case len(c.unread()) >= low:
 			return Readable, nil
 		}
-		buf := make([]byte, low-len(c.unread))
+		buf := make([]byte, low-len(c.unread()))
 		w, err := c.rd.begin(ctx)
 		if err != nil {
 			return 0, c.opError(OpWait, err)
@@ -183,7 +183,7 @@ func (c *Conn) waitByReading(ctx context.Context, want Readiness, low int) (Read
 		c.rd.end(w)
 		if n > 0 {
 			c.gotBytes(n)
-			c.setUnread(append(c.unread, buf[:n]...))
+			c.setUnread(append(c.unread(), buf[:n]...))
 		}
 		if err == nil {
 			continue

@@ -58,7 +58,7 @@ func NewSelector() (*Selector, error) {
 		return nil, opError("select", "", err)
 	}
 	s := &Selector{poller: p, sources: make(map[uint64]*selected)}
-	s.waits.apply = p.SetDeadline
+	s.waits.of = p
 	return s, nil
 }
 
@@ -209,4 +209,4 @@ func (s *Selector) Close() error {
 }
 
 // buffered reports whether bytes wait in memory.
-func (c *Conn) buffered() bool { return c.kept.Load() > 0 }
+func (c *Conn) buffered() bool { return len(c.unread()) > 0 }

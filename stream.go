@@ -36,22 +36,19 @@ type stream interface {
 }
 
 // A kernelStream is a connected kernel socket: tcp and unix.
-type kernelStream struct {
-	*sys.FD
-	local, peer net.Addr
-}
+type kernelStream struct{ *sys.FD }
 
 var _ stream = (*kernelStream)(nil)
 
 func newKernelStream(fd *sys.FD) *kernelStream {
-	return &kernelStream{FD: fd, local: fd.LocalAddr().Net(), peer: fd.PeerAddr().Net()}
+	return &kernelStream{fd}
 }
 
 // LocalAddr is a *net.TCPAddr or *net.UnixAddr.
-func (s *kernelStream) LocalAddr() net.Addr { return s.local }
+func (s *kernelStream) LocalAddr() net.Addr { return s.FD.LocalAddr().Net() }
 
 // RemoteAddr is a *net.TCPAddr or *net.UnixAddr.
-func (s *kernelStream) RemoteAddr() net.Addr { return s.peer }
+func (s *kernelStream) RemoteAddr() net.Addr { return s.PeerAddr().Net() }
 
 // SetDeadline sets both.
 func (s *kernelStream) SetDeadline(t time.Time) error {

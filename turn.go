@@ -3,6 +3,7 @@ package anysock
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +19,9 @@ var background = context.Background()
 // state: 0 free, 1 held, 2 held and somebody may wait in queue.
 type turn struct {
 	state  atomic.Int32
-	isShut bool        // guarded by mu
-	mu     sync.Mutex  // guards what follows, and every change of state to and from 2
-	queue  []chan bool // told true with the turn, false by shut
+	isShut bool         // guarded by mu
+	mu     sync.Mutex   // guards what follows, and every change of state to and from 2
+	queue  *[]chan bool // told true with the turn, false by shut; nil if it is empty
 }
 
 // try takes the turn if it is free.
@@ -62,7 +63,10 @@ func (t *turn) lockSlow(ctx context.Context) error {
 		return net.ErrClosed
 	}
 	w := make(chan bool, 1)
-	t.queue = append(t.queue, w)
+	if t.queue == nil {
+		t.queue = new([]chan bool)
+	}
+	*t.queue = append(*t.queue, w)
 	t.mu.Unlock()
 
 	select {
@@ -74,9 +78,9 @@ func (t *turn) lockSlow(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
-	for i, q := range t.queue {
+	for i, q := range t.waiting() {
 		if q == w {
-			t.queue = append(t.queue[:i], t.queue[i+1:]...)
+			*t.queue = slices.Delete(*t.queue, i, i+1)
 			t.settle()
 			t.mu.Unlock()
 			return ctx.Err()
@@ -94,10 +98,18 @@ func (t *turn) lockSlow(ctx context.Context) error {
 // settle makes the state say that nobody waits, if so; mu is held, and the
 // turn by somebody.
 func (t *turn) settle() {
-	if len(t.queue) == 0 {
+	if len(t.waiting()) == 0 {
 		t.queue = nil
 		t.state.Store(1)
 	}
+}
+
+// waiting is who waits; mu is held.
+func (t *turn) waiting() []chan bool {
+	if t.queue == nil {
+		return nil
+	}
+	return *t.queue
 }
 
 // shut sends away those who wait, and those who come, until reopen; only the
@@ -106,7 +118,7 @@ func (t *turn) shut() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.isShut = true
-	for _, w := range t.queue {
+	for _, w := range t.waiting() {
 		w <- false
 	}
 	t.queue = nil
@@ -127,12 +139,12 @@ func (t *turn) unlock() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) == 0 { // whoever announced itself has left
+	if len(t.waiting()) == 0 { // whoever announced itself has left
 		t.state.Store(0)
 		return
 	}
-	w := t.queue[0]
-	t.queue = t.queue[1:]
+	w := (*t.queue)[0]
+	*t.queue = (*t.queue)[1:]
 	t.settle()
 	w <- true
 }

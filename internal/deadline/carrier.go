@@ -73,8 +73,8 @@ type Carrier struct {
 	corked   bool       // a Flush will follow
 	through  bool       // Write sends at once
 	closed   bool
-	err      error         // of below, for good
 	applied  bool          // below has a write deadline
+	err      error         // of below, for good
 	deadline *time.Time    // of Flush, Within and a Write that goes through; nil is none
 	changed  chan struct{} // closed when any of these changed; nil until somebody waits
 	later    chan struct{} // closed at the end of the goroutine that sends; nil without one
@@ -84,7 +84,15 @@ var _ net.Conn = (*Carrier)(nil)
 
 // NewCarrier takes over the writing side of below, whose write deadline must
 // not be set by others from now on.
-func NewCarrier(below net.Conn) *Carrier { return &Carrier{below: below} }
+func NewCarrier(below net.Conn) *Carrier {
+	c := new(Carrier)
+	c.Over(below)
+	return c
+}
+
+// Over makes the zero Carrier what NewCarrier makes: for one that is a part of
+// another object.
+func (c *Carrier) Over(below net.Conn) { c.below = below }
 
 // A block is a piece of the queue. It comes from a pool, so that only what is
 // not sent yet costs memory.

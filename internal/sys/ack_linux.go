@@ -125,26 +125,31 @@ func (fd *FD) Liveness() (Liveness, error) {
 	}
 	var l Liveness
 	err := fd.control(func(d int) error {
-		n, err := unacked(d)
-		if err != nil || n == 0 {
-			return err
-		}
-		if err := check(CallInfo, d); err != nil {
-			return err
-		}
-		info, err := unix.GetsockoptTCPInfo(d, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
-			return err
-		}
-		l = Liveness{
-			Owed:           n,
-			LastHeard:      time.Duration(info.Last_ack_recv) * time.Millisecond,
-			Segments:       info.Segs_in,
-			Probes:         uint32(info.Probes),
-			Retransmits:    uint32(info.Retransmits),
-			AllRetransmits: info.Total_retrans,
-		}
-		return nil
+		var err error
+		l, err = liveness(d)
+		return err
 	})
 	return l, err
+}
+
+func liveness(d int) (Liveness, error) {
+	n, err := unacked(d)
+	if err != nil || n == 0 {
+		return Liveness{}, err
+	}
+	if err := check(CallInfo, d); err != nil {
+		return Liveness{}, err
+	}
+	info, err := unix.GetsockoptTCPInfo(d, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return Liveness{}, err
+	}
+	return Liveness{
+		Owed:           n,
+		LastHeard:      time.Duration(info.Last_ack_recv) * time.Millisecond,
+		Segments:       info.Segs_in,
+		Probes:         uint32(info.Probes),
+		Retransmits:    uint32(info.Retransmits),
+		AllRetransmits: info.Total_retrans,
+	}, nil
 }

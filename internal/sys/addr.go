@@ -7,7 +7,7 @@ import (
 )
 
 // Family is the protocol family of a socket.
-type Family int
+type Family uint8
 
 // The families a Socket can have.
 const (

@@ -85,3 +85,14 @@ func ClassOf(err error) Class {
 	}
 	return classes[errno]
 }
+
+// OneConnections knows the errors of accept(2) that concern one connection
+// and not the listener: it died in the queue, a firewall forbids it, or its
+// network error is passed on, as Linux does.
+func OneConnections(err error) bool {
+	switch ClassOf(err) {
+	case Aborted, Unreachable, Denied, Unsupported:
+		return true
+	}
+	return errors.Is(err, syscall.EPROTO) || errors.Is(err, syscall.ENOPROTOOPT)
+}

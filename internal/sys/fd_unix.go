@@ -30,15 +30,15 @@ const maxSend = 1 << 30
 type FD struct {
 	file   handle
 	rc     syscall.RawConn
-	num    int // for the switch and for messages; never used for a call after Close
-	family Family
+	num    int32 // for the switch and for messages; never used for a call after Close
 	closed atomic.Bool
 	local  Addr
 	peer   Addr
+	family Family
 
 	// receiving side
+	rflags int32
 	rbuf   []byte
-	rflags int
 	rn     int
 	rerr   error
 	readFn func(uintptr) bool
@@ -69,7 +69,7 @@ func newFD(n int, family Family) (*FD, error) {
 		f.Close()
 		return nil, err
 	}
-	fd := &FD{file: f, rc: rc, num: n, family: family}
+	fd := &FD{file: f, rc: rc, num: int32(n), family: family}
 	fd.readFn = fd.readReady
 	fd.writeFn = fd.writeReady
 	return fd, nil
@@ -122,7 +122,7 @@ func FromConn(c interface {
 	}
 	fd := &FD{file: c, rc: rc, num: -1}
 	if err := fd.control(func(n int) error {
-		fd.num = n
+		fd.num = int32(n)
 		return nil
 	}); err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func FromConn(c interface {
 
 // Num is the descriptor's number, for messages and for the switch. It may
 // have been reused once Close was called.
-func (fd *FD) Num() int { return fd.num }
+func (fd *FD) Num() int { return int(fd.num) }
 
 // Family is the protocol family.
 func (fd *FD) Family() Family { return fd.family }
@@ -232,7 +232,7 @@ func (fd *FD) receive(p []byte, flags int) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	fd.rbuf, fd.rflags, fd.rn, fd.rerr = p, flags, 0, nil
+	fd.rbuf, fd.rflags, fd.rn, fd.rerr = p, int32(flags), 0, nil
 	err := fd.rc.Read(fd.readFn)
 	n, rerr := fd.rn, fd.rerr
 	fd.rbuf = nil
@@ -255,9 +255,9 @@ func (fd *FD) readReady(uintptr) bool {
 		call = CallPeek
 	}
 	for {
-		n, err := -1, check(call, fd.num)
+		n, err := -1, check(call, fd.Num())
 		if err == nil {
-			n, err = recv(fd.num, fd.rbuf, fd.rflags)
+			n, err = recv(fd.Num(), fd.rbuf, int(fd.rflags))
 		}
 		switch err {
 		case nil:
@@ -295,9 +295,9 @@ func (fd *FD) writeReady(uintptr) bool {
 		if len(p) > maxSend {
 			p = p[:maxSend]
 		}
-		n, err := -1, check(CallSend, fd.num)
+		n, err := -1, check(CallSend, fd.Num())
 		if err == nil {
-			n, err = send(fd.num, p)
+			n, err = send(fd.Num(), p)
 		}
 		switch err {
 		case nil:

@@ -100,7 +100,7 @@ const (
 func (s *stream) readError(err error) error {
 	switch {
 	case err == io.EOF: //nolint:errorlint // close_notify, which comes bare
-		s.ended.Store(true)
+		s.set(ended)
 		return io.EOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return os.ErrDeadlineExceeded

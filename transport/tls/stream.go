@@ -20,18 +20,33 @@ import (
 // goroutine each at a time.
 type stream struct {
 	tls     *cryptotls.Conn
-	carrier *deadline.Carrier
+	carrier deadline.Carrier
 	below   *anysock.Conn
-	record  atomic.Int64 // bytes of ours in the largest record so far
-
-	holds    atomic.Bool // the library may have bytes that no Read has taken
-	reading  atomic.Bool // Read is at work
-	ended    atomic.Bool // the peer's close_notify was read
-	unwanted atomic.Bool // and all but our close_notify was delivered
+	record  atomic.Int32 // bytes of ours in the largest record so far
+	facts   atomic.Uint32
 
 	refusal atomic.Pointer[anysock.Error] // the alert by which the peer gave up
 	awaited atomic.Pointer[chan struct{}] // closed by the Read at work, for a Write
 }
+
+// The facts about a stream.
+const (
+	holds    = 1 << iota // the library may have bytes that no Read has taken
+	reading              // Read is at work
+	ended                // the peer's close_notify was read
+	unwanted             // and all but our close_notify was delivered
+)
+
+func (s *stream) is(fact uint32) bool { return s.facts.Load()&fact != 0 }
+
+// set makes facts true; only one that is news costs anything.
+func (s *stream) set(fact uint32) {
+	if !s.is(fact) {
+		s.facts.Or(fact)
+	}
+}
+
+func (s *stream) unset(fact uint32) { s.facts.And(^fact) }
 
 // maxRecord bounds what is in one record (RFC 8446 section 5.1).
 const maxRecord = 16 << 10
@@ -42,11 +57,11 @@ const alertGrace = 200 * time.Millisecond
 
 // Read returns io.EOF after the peer's close_notify only.
 func (s *stream) Read(p []byte) (n int, err error) {
-	s.reading.Store(true)
+	s.set(reading)
 	defer s.readDone()
 	n, err = s.tls.Read(p)
 	if n > 0 {
-		s.holds.Store(true)
+		s.set(holds)
 	}
 	if err == nil {
 		return n, nil
@@ -60,7 +75,7 @@ func (s *stream) Read(p []byte) (n int, err error) {
 
 // readDone tells a Write that waits for the reader.
 func (s *stream) readDone() {
-	s.reading.Store(false)
+	s.unset(reading)
 	if done := s.awaited.Swap(nil); done != nil {
 		close(*done)
 	}
@@ -74,7 +89,7 @@ func (s *stream) awaitReader() {
 	for s.refusal.Load() == nil {
 		read := make(chan struct{})
 		s.awaited.Store(&read)
-		if n, err := s.Unread(); !s.reading.Load() && (n == 0 || err != nil) {
+		if n, err := s.Unread(); !s.is(reading) && (n == 0 || err != nil) {
 			return
 		}
 		select {
@@ -91,7 +106,7 @@ func (s *stream) Write(p []byte) (n int, err error) {
 	if err := s.carrier.Flush(); err != nil {
 		return 0, s.writeError(anysock.OpWrite, err)
 	}
-	if r := int64(min(len(p), maxRecord)); r > s.record.Load() {
+	if r := int32(min(len(p), maxRecord)); r > s.record.Load() {
 		s.record.Store(r)
 	}
 	for n < len(p) && err == nil {
@@ -115,8 +130,8 @@ func (s *stream) Write(p []byte) (n int, err error) {
 // Many a peer closes as soon as it has sent its close_notify. It has no use for
 // ours, so that is no failure, if everything before it had arrived.
 func (s *stream) CloseWrite() error {
-	if s.ended.Load() && s.delivered() {
-		s.unwanted.Store(true)
+	if s.is(ended) && s.delivered() {
+		s.set(unwanted)
 	}
 	s.carrier.Cork()
 	err := s.tls.CloseWrite() // only the first call sends anything
@@ -130,7 +145,7 @@ func (s *stream) CloseWrite() error {
 // order, EPIPE says that it has closed (tcp(7), unix(7)); what it threw away
 // would be ECONNRESET.
 func (s *stream) endError(op string, err error) error {
-	if s.unwanted.Load() && errors.Is(err, syscall.EPIPE) {
+	if s.is(unwanted) && errors.Is(err, syscall.EPIPE) {
 		return nil
 	}
 	return s.writeError(op, err)
@@ -141,6 +156,12 @@ func (s *stream) delivered() bool {
 	n, err := s.Unacked()
 	return n == 0 || errors.Is(err, errors.ErrUnsupported)
 }
+
+// CloseRead and TakeError are as a Conn has them of a stream without.
+func (s *stream) CloseRead() error { return errors.ErrUnsupported }
+
+// TakeError finds nothing: a failure is noticed below, or by reading.
+func (s *stream) TakeError() error { return nil }
 
 // Close closes the connection below, which goes on in its own way. Without
 // CloseWrite before it the peer is truncated.
@@ -164,14 +185,14 @@ func (s *stream) Unacked() (int, error) {
 		return 0, err
 	}
 	if n += int64(queued); n > 0 {
-		n += s.record.Load()
+		n += int64(s.record.Load())
 	}
 	return int(n), nil
 }
 
 // Unread is more than 0 if bytes, maybe encrypted ones, wait to be read.
 func (s *stream) Unread() (int, error) {
-	if s.holds.Load() {
+	if s.is(holds) {
 		return 1, nil
 	}
 	return s.below.Unread()

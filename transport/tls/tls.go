@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
-	"github.com/anysock/anysock/internal/deadline"
 )
 
 func init() {
@@ -36,9 +35,10 @@ var longAgo = time.Unix(1, 0)
 // handshake performs either side's handshake. Its deadline is ctx alone: that
 // of crypto/tls would close the connection below, which the caller aborts.
 func handshake(ctx context.Context, below *anysock.Conn, t anysock.Target, side func(net.Conn, *cryptotls.Config) *cryptotls.Conn) (net.Conn, error) {
-	carrier := deadline.NewCarrier(below)
+	s := &stream{below: below}
+	carrier := &s.carrier
+	carrier.Over(below)
 	carrier.SetThrough(true)
-	s := &stream{carrier: carrier, below: below}
 	s.tls = side((*wire)(s), t.Prepared.(*cryptotls.Config))
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -15,7 +15,7 @@ var _ net.Conn = (*wire)(nil)
 
 // Read is called when the library has used up what it had.
 func (w *wire) Read(p []byte) (int, error) {
-	w.holds.Store(false)
+	(*stream)(w).unset(holds)
 	return w.carrier.Read(p)
 }
 

@@ -1,0 +1,514 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/bridge"
+	"github.com/anysock/anysock/internal/reactor"
+	"github.com/anysock/anysock/internal/sys"
+)
+
+// A Server accepts connections and handles them on its loops. Set the fields
+// before the first call and leave them alone; its methods may be called from
+// several goroutines. Shutdown must be called in the end: it ends the loops.
+type Server struct {
+	Handler Handler
+	// Loops is how many there are; 0 is one for each processor that the program
+	// may use (GOMAXPROCS). Where the platform has no event loops of its own it
+	// counts all the same.
+	Loops int
+	// Idle ends a connection when no byte has come in or gone out for that
+	// long, as anysock.Idle, with a reset. 0 and negative are never.
+	Idle time.Duration
+	// WriteBuffer is how many bytes of one connection may wait for the kernel
+	// before nothing more is received from its peer and Write says ErrFull. 0 is
+	// DefaultWriteBuffer.
+	WriteBuffer int
+	// Blocked is told of a handler that held up its loop for longer than
+	// BlockedAfter, with the stack of its goroutine, once each time: for
+	// development, because somebody has to watch. nil is nobody.
+	Blocked func(held time.Duration, stack []byte)
+	// BlockedAfter is how long a handler may take where Blocked is set. 0 is
+	// DefaultBlockedAfter.
+	BlockedAfter time.Duration
+	// Trouble is told when a listener pauses for want of descriptors or memory,
+	// at most once a second; nil is nobody.
+	Trouble func(err error)
+
+	once  sync.Once
+	err   error // of starting
+	cores []*core
+	loops sync.WaitGroup
+	watch sync.WaitGroup
+
+	limit    int64        // of connections; 0 is none
+	open     atomic.Int64 // connections
+	full     atomic.Bool  // some core has paused accepting
+	accepted atomic.Int64
+	finished atomic.Int64 // connections that have ended
+	warned   atomic.Int64 // when Trouble was told last, Unix seconds
+
+	mu        sync.Mutex // guards what follows
+	stopping  bool
+	listeners []*anysock.Listener
+	failed    chan error    // one listener failed for good
+	over      chan struct{} // closed when Shutdown has begun
+	idle      chan struct{} // closed when there is no connection; nil until somebody waits
+	stats     Drained
+}
+
+// Drained says what became of the connections that Shutdown found.
+type Drained struct {
+	Queued   int `json:"queued"`   // accepted from the listeners' queues
+	Finished int `json:"finished"` // ended by themselves, those of the queues included
+	Cut      int `json:"cut"`      // aborted at the deadline
+}
+
+// ErrDrainDeadline is the reason of connections that Shutdown has cut.
+var ErrDrainDeadline = errors.New("cut at the drain deadline")
+
+// A core is one loop with what its connections share.
+type core struct {
+	s       *Server
+	handler *Handler
+	loop    *reactor.Loop
+	monitor *reactor.Monitor // nil: nobody is to be noticed as silent
+	opts    anysock.Options
+	idle    time.Duration
+	limit   int // of a connection's queue
+
+	acceptors []*reactor.Acceptor
+	name      string   // a listener's address, for messages
+	local     net.Addr // the address that all connections have; nil: they differ
+	corked    *Conn    // whose handler is at work
+	out       []byte   // what that has written
+	queues    []*queue
+	id        atomic.Pointer[[]byte] // the loop's goroutine, as stacks name it
+}
+
+// Listen listens on addr as anysock.ListenConfig does, for each of the Server's
+// loops if the address is one of TCP.
+func (s *Server) Listen(ctx context.Context, addr string) ([]*anysock.Listener, error) {
+	a, err := anysock.ParseAddress(addr)
+	if err != nil {
+		return nil, bridge.Error("parse", addr, err)
+	}
+	return new(anysock.ListenConfig).ListenEach(ctx, a, s.loopCount())
+}
+
+func (s *Server) loopCount() int {
+	if s.Loops > 0 {
+		return s.Loops
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// Serve accepts connections from listeners of tcp or unix and handles them,
+// until Shutdown (nil), until ctx is done (its error), or until accepting fails
+// for good (that error). With as many listeners of one address as there are
+// loops (Listen), each loop has its own; otherwise all loops accept from each.
+// The loops go on in any case, and the connections with them, until Shutdown.
+//
+// The listeners belong to the Server from then on: it has taken their sockets,
+// and closes them in Shutdown. Their Options count for the connections;
+// Group and Trace do not. A MaxConns of theirs is kept to within one for each
+// loop. The error is of KindUnsupported for a listener that is no kernel socket
+// of ours or has a Trace, of KindState where the Handler has neither Data nor
+// Serve, of KindClosed after Shutdown.
+func (s *Server) Serve(ctx context.Context, listeners ...*anysock.Listener) error {
+	if err := s.start(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		return &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindClosed, Err: errShutdown}
+	}
+	err := s.take(listeners)
+	failed, over := s.failed, s.over
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-over:
+		return nil
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return bridge.Error(anysock.OpAccept, "", ctx.Err())
+	}
+}
+
+var (
+	errShutdown  = errors.New("the server was shut down")
+	errNoHandler = errors.New("the Handler has neither Data nor Serve")
+	errForeign   = errors.New("a loop serves tcp and unix listeners of this package's own, without a Trace")
+)
+
+// start makes the loops and runs them, once.
+func (s *Server) start() error {
+	s.once.Do(func() {
+		s.failed, s.over = make(chan error, 1), make(chan struct{})
+		if s.Handler.Data == nil && s.Handler.Serve == nil {
+			s.err = &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindState, Err: errNoHandler}
+			return
+		}
+		for range s.loopCount() {
+			l, err := reactor.New()
+			if err != nil {
+				for _, core := range s.cores {
+					core.loop.Discard()
+				}
+				s.cores, s.err = nil, bridge.Error(anysock.OpAccept, "", err)
+				return
+			}
+			core := &core{
+				s: s, handler: &s.Handler, loop: l, idle: s.Idle, limit: s.WriteBuffer,
+				out: make([]byte, 0, corkSize),
+			}
+			if core.limit <= 0 {
+				core.limit = DefaultWriteBuffer
+			}
+			s.cores = append(s.cores, core)
+		}
+		for _, core := range s.cores {
+			s.loops.Go(core.run)
+		}
+		if s.Blocked != nil {
+			s.watch.Go(s.watchLoops)
+		}
+	})
+	return s.err
+}
+
+func (core *core) run() {
+	core.learnID()
+	core.loop.Run()
+}
+
+// take has the loops accept from listeners; mu is held.
+func (s *Server) take(listeners []*anysock.Listener) error {
+	parts := make([]bridge.Listening, len(listeners))
+	for i, ln := range listeners {
+		part, ok := bridge.Listener(ln)
+		if !ok {
+			return &anysock.Error{Op: anysock.OpAccept, Addr: ln.Network() + ":" + ln.Addr().String(), Kind: anysock.KindUnsupported, Err: errForeign}
+		}
+		parts[i] = part
+	}
+	each := len(listeners) == len(s.cores)
+	for i, ln := range listeners {
+		part := parts[i]
+		if part.Limit > 0 {
+			s.limit = int64(part.Limit)
+		}
+		name, local := ln.Network()+":"+ln.Addr().String(), fixed(ln.Addr())
+		isUnix := part.Socket.Family() == sys.Unix
+		h, err := reactor.Detach(part.Socket)
+		if err != nil {
+			return bridge.Error(anysock.OpAccept, name, err)
+		}
+		s.listeners = append(s.listeners, ln)
+		cores := s.cores
+		if each {
+			cores = s.cores[i : i+1]
+		}
+		shared := len(cores) > 1
+		for k, core := range cores {
+			own := h
+			if k > 0 {
+				if own, err = h.Dup(); err != nil {
+					break // the loops before it accept
+				}
+			}
+			core.loop.Tell(func() { core.accept(part, own, shared, isUnix, name, local) })
+		}
+	}
+	return nil
+}
+
+// fixed is addr if all connections accepted there have it as their own.
+func fixed(addr net.Addr) net.Addr {
+	if a, ok := addr.(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		return nil
+	}
+	return addr
+}
+
+// accept begins to accept from h.
+func (core *core) accept(part bridge.Listening, h reactor.Handle, shared, isUnix bool, name string, local net.Addr) {
+	s := core.s
+	first := len(core.acceptors) == 0
+	if opts, ok := part.Options.(anysock.Options); ok && first {
+		core.opts = opts
+		if opts.LostAfter > 0 {
+			core.monitor = core.loop.NewMonitor(opts.LostAfter, core.lost)
+		}
+	}
+	core.name = name
+	if first {
+		core.local = local
+	} else {
+		core.local = nil
+	}
+	tcp := isTCP
+	if isUnix {
+		tcp = 0
+	}
+	a := &reactor.Acceptor{
+		Backoff: anysock.DefaultAcceptBackoff, MaxBackoff: anysock.MaxAcceptBackoff, ShedAfter: anysock.DefaultShedAfter,
+		Accepted: func(h reactor.Handle, peer reactor.Peer) { core.open(h, peer, tcp) },
+		Trouble: func(_ time.Duration, err error) {
+			part.Exhausted()
+			s.warn(bridge.Error(anysock.OpAccept, name, err))
+		},
+		Shed: part.Shed,
+		Failed: func(err error) {
+			select {
+			case s.failed <- bridge.Error(anysock.OpAccept, name, err):
+			default: // one is enough
+			}
+		},
+	}
+	core.acceptors = append(core.acceptors, a)
+	if err := a.Start(core.loop, h, shared); err != nil {
+		a.Failed(err)
+		a.Close()
+	}
+}
+
+// warn tells Trouble, at most once a second.
+func (s *Server) warn(err error) {
+	if s.Trouble == nil {
+		return
+	}
+	now := time.Now().Unix()
+	if last := s.warned.Load(); last != now && s.warned.CompareAndSwap(last, now) {
+		s.Trouble(err)
+	}
+}
+
+// lost is called for a connection whose peer is silent.
+func (core *core) lost(n *reactor.Node, silent time.Duration) {
+	if c, ok := n.Owner().(*Conn); ok {
+		c.lose(silent)
+	}
+}
+
+// open begins a connection.
+func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
+	s := core.s
+	c := &Conn{core: core, flags: tcp, peer: peer, opened: core.loop.Elapsed()}
+	c.active = c.opened
+	c.node.Source = c
+	if err := core.loop.Add(&c.node, h, sys.EventIn); err != nil {
+		h.Close()
+		s.warn(bridge.Error(anysock.OpAccept, core.name, err))
+		return
+	}
+	s.accepted.Add(1)
+	if n := s.open.Add(1); s.limit > 0 && n >= s.limit {
+		core.pause()
+	}
+	if core.idle > 0 {
+		core.loop.SetTimer(&c.node, core.idle)
+	}
+	if core.handler.Open != nil {
+		c.call(func() { core.handler.Open(c) })
+	}
+	if core.handler.Serve != nil && !c.is(over|closing) {
+		c.co = &Stream{c: c}
+		c.co.start(core.handler.Serve)
+	}
+}
+
+// pause leaves further connections in the queues until one has ended.
+func (core *core) pause() {
+	s := core.s
+	for _, a := range core.acceptors {
+		a.Pause()
+	}
+	s.full.Store(true)
+	if s.open.Load() < s.limit { // one has ended in between
+		s.resume()
+	}
+}
+
+func (s *Server) resume() {
+	if !s.full.CompareAndSwap(true, false) {
+		return
+	}
+	for _, core := range s.cores {
+		core.loop.Tell(func() {
+			for _, a := range core.acceptors {
+				a.Resume()
+			}
+		})
+	}
+}
+
+// gone counts a connection that has ended.
+func (core *core) gone() {
+	s := core.s
+	s.finished.Add(1)
+	n := s.open.Add(-1)
+	if s.limit > 0 && n < s.limit {
+		s.resume()
+	}
+	if n == 0 {
+		s.mu.Lock()
+		if s.idle != nil && s.open.Load() == 0 {
+			close(s.idle)
+			s.idle = nil
+		}
+		s.mu.Unlock()
+	}
+}
+
+// protect calls f for c, and has c aborted if it panics.
+func (core *core) protect(c *Conn, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			core.out = core.out[:0]
+			_ = c.abortAs(anysock.AbortedByUs, &PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	f()
+}
+
+func (core *core) post(f func()) error {
+	switch err := core.loop.Post(f); {
+	case err == nil:
+		return nil
+	case errors.Is(err, reactor.ErrFull):
+		return &anysock.Error{Op: "post", Kind: anysock.KindLimit, Err: err}
+	}
+	return &anysock.Error{Op: "post", Kind: anysock.KindClosed, Err: net.ErrClosed}
+}
+
+// Stats counts what a Server has done so far.
+type Stats struct {
+	Active   int   `json:"active"`   // connections now
+	Accepted int64 `json:"accepted"` // connections so far
+}
+
+// Stats returns the counts.
+func (s *Server) Stats() Stats {
+	return Stats{Active: int(s.open.Load()), Accepted: s.accepted.Load()}
+}
+
+// Shutdown ends the Server: it accepts what waits in the listeners' queues,
+// closes them, and lets the connections finish. When ctx is done those that are
+// left are aborted. Then the loops end. Its error is ctx's if it had to cut. A
+// second Shutdown waits for the first one.
+func (s *Server) Shutdown(ctx context.Context) (Drained, error) {
+	if s.start() != nil {
+		return Drained{}, nil
+	}
+	s.mu.Lock()
+	first := !s.stopping
+	s.stopping = true
+	s.mu.Unlock()
+	if !first {
+		s.loops.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.stats, nil
+	}
+	queued := s.closeListeners()
+	// What had ended by then was not found by the Shutdown.
+	ended := s.finished.Load()
+	err := s.await(ctx)
+	cut := 0
+	if err != nil {
+		cut = s.cut()
+	}
+	for _, core := range s.cores {
+		core.loop.Tell(core.loop.Stop)
+	}
+	s.loops.Wait()
+	s.mu.Lock()
+	s.stats = Drained{Queued: queued, Finished: int(s.finished.Load()-ended) - cut, Cut: cut}
+	d := s.stats
+	s.mu.Unlock()
+	close(s.over)
+	s.watch.Wait()
+	return d, err
+}
+
+// closeListeners takes what the queues hold and closes them.
+func (s *Server) closeListeners() (queued int) {
+	var all sync.WaitGroup
+	var n atomic.Int64
+	for _, core := range s.cores {
+		all.Add(1)
+		core.loop.Tell(func() {
+			defer all.Done()
+			for _, a := range core.acceptors {
+				taken, err := a.Drain()
+				n.Add(int64(taken))
+				if err != nil {
+					s.warn(bridge.Error(anysock.OpAccept, core.name, err))
+				}
+			}
+		})
+	}
+	all.Wait()
+	s.mu.Lock()
+	listeners := s.listeners
+	s.listeners = nil
+	s.mu.Unlock()
+	for _, ln := range listeners {
+		_ = ln.Close() // the socket file, and what was kept in reserve
+	}
+	return int(n.Load())
+}
+
+// await waits until there is no connection.
+func (s *Server) await(ctx context.Context) error {
+	s.mu.Lock()
+	if s.open.Load() == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	idle := s.idle
+	s.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// cut aborts what is left, and says how many that were.
+func (s *Server) cut() int {
+	var all sync.WaitGroup
+	var n atomic.Int64
+	for _, core := range s.cores {
+		all.Add(1)
+		core.loop.Tell(func() {
+			defer all.Done()
+			for node := range core.loop.Nodes {
+				if c, ok := node.Owner().(*Conn); ok {
+					n.Add(1)
+					_ = c.abortAs(anysock.AbortedByUs, ErrDrainDeadline)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return int(n.Load())
+}
