@@ -18,6 +18,7 @@ import (
 const (
 	modulePath = "github.com/anysock/anysock"
 	sysPath    = modulePath + "/internal/sys"
+	bridgePath = modulePath + "/internal/bridge"
 	xsysPrefix = "golang.org/x/sys/"
 )
 
@@ -34,8 +35,8 @@ type listedPackage struct {
 	Error        *struct{ Err string }
 }
 
-// TestRootImports: whoever imports the root gets the standard library, internal/sys and
-// golang.org/x/sys, and nothing else.
+// TestRootImports: whoever imports the root gets the standard library, internal/sys,
+// internal/bridge and golang.org/x/sys, and nothing else.
 func TestRootImports(t *testing.T) {
 	t.Parallel()
 	for _, platform := range importPlatforms {
@@ -46,7 +47,7 @@ func TestRootImports(t *testing.T) {
 				t.Fatalf("go list -deps . did not list %s", modulePath)
 			}
 			for _, p := range packages {
-				if p.Standard || p.ImportPath == modulePath || p.ImportPath == sysPath || strings.HasPrefix(p.ImportPath, xsysPrefix) {
+				if p.Standard || p.ImportPath == modulePath || p.ImportPath == sysPath || p.ImportPath == bridgePath || strings.HasPrefix(p.ImportPath, xsysPrefix) {
 					continue
 				}
 				t.Errorf("the root may need the standard library, %s and golang.org/x/sys alone, but it needs %s:\n\t%s",

@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/anysock/anysock/internal/bridge"
+	"github.com/anysock/anysock/internal/sys"
 )
 
 // This file is what the event loops of package loop and of the relay need of
@@ -17,16 +18,23 @@ func init() {
 			return bridge.Listening{}, false
 		}
 		k, ok := ln.a.(*kernelAcceptor)
-		if !ok || k.inherited || k.fd.Num() < 0 {
+		if !ok || k.inherited { // what it accepts would lack the options
 			return bridge.Listening{}, false
 		}
 		return bridge.Listening{
-			Socket: k.fd, Options: *ln.opts.shared(), Group: ln.group, Limit: cap(ln.slots),
+			Socket: k.fd, Taken: k.taken, Options: *ln.opts.shared(), Group: ln.group, Limit: cap(ln.slots),
 			Exhausted: func() { ln.exhausted.Add(1) }, Shed: func() { ln.shed.Add(1) },
 		}, true
 	}
-	bridge.Error = func(op, addr string, err error) error { return opError(op, addr, err) }
-	bridge.Failure = func(op, addr string, err error) (error, int) {
+	bridge.Conn = func(c any) (*sys.FD, bool) {
+		if c, ok := c.(*Conn); ok {
+			return c.giveSocket()
+		}
+		return nil, false
+	}
+	bridge.ChargenText = chargenText
+	bridge.OpError = func(op, addr string, err error) error { return opError(op, addr, err) }
+	bridge.Failure = func(op, addr string, err error) (int, error) {
 		e := opError(op, addr, err)
 		how, ends := howOf(e.Kind)
 		if !ends {
@@ -35,8 +43,30 @@ func init() {
 		if how == Truncated {
 			e.Kind = KindTruncated
 		}
-		return e, int(how)
+		return int(how), e
 	}
+}
+
+// giveSocket gives away the kernel socket of a connection that nobody has used
+// yet. The Conn is used up: its calls say closed, nothing watches it, and it has
+// no End.
+func (c *Conn) giveSocket() (*sys.FD, bool) {
+	k, ok := c.s.(*kernelStream)
+	if !ok || c.trace != nil || c.kept.Load() != nil || c.flags.Load() != 0 {
+		return nil, false
+	}
+	c.set(flagClosing | flagDisconnecting | flagReleased)
+	c.turnAway()
+	c.unwatchForLoss()
+	return k.FD, true
+}
+
+// taken gives up the reserve: who has the socket now keeps its own.
+func (k *kernelAcceptor) taken() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	k.giveUpReserve()
 }
 
 // ListenEach listens on an address n times, so that each of n loops accepts on

@@ -35,7 +35,10 @@ func TestListenEach(t *testing.T) {
 					t.Fatalf("listener %d has %v, the first %v", i, ln.Addr(), lns[0].Addr())
 				}
 				go func() {
-					for c := range ln.Conns(ctx) {
+					for c, err := range ln.Conns(ctx) {
+						if err != nil {
+							return
+						}
 						accepted <- i
 						_ = c.Abort()
 					}

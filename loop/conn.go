@@ -175,7 +175,7 @@ func (c *Conn) took(p []byte, n int, err error, failing bool) {
 		c.call(func() { c.core.handler.Data(c, p[:n]) })
 	case err == nil:
 		c.peerEnded()
-	case errors.Is(err, sys.WouldBlock):
+	case errors.Is(err, sys.ErrWouldBlock):
 		if failing {
 			c.fail(anysock.OpRead, c.core.loop.TakeError(&c.node))
 		}
@@ -447,7 +447,7 @@ func (c *Conn) disconnected(o reactor.Outcome) {
 		end.How, end.Err = anysock.AbortedByUs, c.trouble.err
 	case o.Err != nil:
 		var how int
-		end.Err, how = bridge.Failure(anysock.OpDisconnect, c.name(), o.Err)
+		how, end.Err = bridge.Failure(anysock.OpDisconnect, c.name(), o.Err)
 		end.How = anysock.How(how)
 		c.blame(end.How)
 	case o.Unacked > 0:
@@ -514,7 +514,7 @@ func (c *Conn) abortAs(how anysock.How, cause error) error {
 // abortError is what an abort reports: err, or that there is no such thing.
 func (c *Conn) abortError(err error) error {
 	if err != nil {
-		return bridge.Error(anysock.OpAbort, c.name(), err)
+		return bridge.OpError(anysock.OpAbort, c.name(), err)
 	}
 	if !c.is(isTCP) {
 		return &anysock.Error{Op: anysock.OpAbort, Addr: c.name(), Kind: anysock.KindUnsupported, Err: errNoAbort}
@@ -553,7 +553,7 @@ func (c *Conn) fail(op string, err error) {
 		err = syscall.ECONNRESET
 	}
 	c.extra().err = err
-	e, how := bridge.Failure(op, c.name(), err)
+	how, e := bridge.Failure(op, c.name(), err)
 	end := anysock.End{How: anysock.How(how), Err: e, Unacked: c.unacked()}
 	c.blame(end.How)
 	c.finish(end)
@@ -561,7 +561,7 @@ func (c *Conn) fail(op string, err error) {
 
 // failure is a cause as the error of a call.
 func (c *Conn) failure(op string, err error) error {
-	e, _ := bridge.Failure(op, c.name(), err)
+	_, e := bridge.Failure(op, c.name(), err)
 	return e
 }
 

@@ -39,6 +39,9 @@ type Server struct {
 	// BlockedAfter is how long a handler may take where Blocked is set. 0 is
 	// DefaultBlockedAfter.
 	BlockedAfter time.Duration
+	// Draining is told by Shutdown how many connections are left when the
+	// listeners are closed, if there are any; nil is nobody.
+	Draining func(connections int)
 	// Trouble is told when a listener pauses for want of descriptors or memory,
 	// at most once a second; nil is nobody.
 	Trouble func(err error)
@@ -49,9 +52,10 @@ type Server struct {
 	loops sync.WaitGroup
 	watch sync.WaitGroup
 
-	limit    int64        // of connections; 0 is none
+	limit    atomic.Int64 // of connections; 0 is none
+	places   atomic.Int64 // of them, taken: by connections, or about to be
+	full     atomic.Bool  // some core waits for a place
 	open     atomic.Int64 // connections
-	full     atomic.Bool  // some core has paused accepting
 	accepted atomic.Int64
 	finished atomic.Int64 // connections that have ended
 	warned   atomic.Int64 // when Trouble was told last, Unix seconds
@@ -99,7 +103,7 @@ type core struct {
 func (s *Server) Listen(ctx context.Context, addr string) ([]*anysock.Listener, error) {
 	a, err := anysock.ParseAddress(addr)
 	if err != nil {
-		return nil, bridge.Error("parse", addr, err)
+		return nil, bridge.OpError("parse", addr, err)
 	}
 	return new(anysock.ListenConfig).ListenEach(ctx, a, s.loopCount())
 }
@@ -119,8 +123,7 @@ func (s *Server) loopCount() int {
 //
 // The listeners belong to the Server from then on: it has taken their sockets,
 // and closes them in Shutdown. Their Options count for the connections;
-// Group and Trace do not. A MaxConns of theirs is kept to within one for each
-// loop. The error is of KindUnsupported for a listener that is no kernel socket
+// Group and Trace do not. A MaxConns counts for all of them together. The error is of KindUnsupported for a listener that is no kernel socket
 // of ours or has a Trace, of KindState where the Handler has neither Data nor
 // Serve, of KindClosed after Shutdown.
 func (s *Server) Serve(ctx context.Context, listeners ...*anysock.Listener) error {
@@ -144,7 +147,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...*anysock.Listener) erro
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
-		return bridge.Error(anysock.OpAccept, "", ctx.Err())
+		return bridge.OpError(anysock.OpAccept, "", ctx.Err())
 	}
 }
 
@@ -168,7 +171,7 @@ func (s *Server) start() error {
 				for _, core := range s.cores {
 					core.loop.Discard()
 				}
-				s.cores, s.err = nil, bridge.Error(anysock.OpAccept, "", err)
+				s.cores, s.err = nil, bridge.OpError(anysock.OpAccept, "", err)
 				return
 			}
 			core := &core{
@@ -209,14 +212,15 @@ func (s *Server) take(listeners []*anysock.Listener) error {
 	for i, ln := range listeners {
 		part := parts[i]
 		if part.Limit > 0 {
-			s.limit = int64(part.Limit)
+			s.limit.Store(int64(part.Limit))
 		}
 		name, local := ln.Network()+":"+ln.Addr().String(), fixed(ln.Addr())
 		isUnix := part.Socket.Family() == sys.Unix
 		h, err := reactor.Detach(part.Socket)
 		if err != nil {
-			return bridge.Error(anysock.OpAccept, name, err)
+			return bridge.OpError(anysock.OpAccept, name, err)
 		}
+		part.Taken()
 		s.listeners = append(s.listeners, ln)
 		cores := s.cores
 		if each {
@@ -265,16 +269,17 @@ func (core *core) accept(part bridge.Listening, h reactor.Handle, shared, isUnix
 		tcp = 0
 	}
 	a := &reactor.Acceptor{
+		Reserve: s.reserve, Return: s.giveBack,
 		Backoff: anysock.DefaultAcceptBackoff, MaxBackoff: anysock.MaxAcceptBackoff, ShedAfter: anysock.DefaultShedAfter,
 		Accepted: func(h reactor.Handle, peer reactor.Peer) { core.open(h, peer, tcp) },
 		Trouble: func(_ time.Duration, err error) {
 			part.Exhausted()
-			s.warn(bridge.Error(anysock.OpAccept, name, err))
+			s.warn(bridge.OpError(anysock.OpAccept, name, err))
 		},
 		Shed: part.Shed,
 		Failed: func(err error) {
 			select {
-			case s.failed <- bridge.Error(anysock.OpAccept, name, err):
+			case s.failed <- bridge.OpError(anysock.OpAccept, name, err):
 			default: // one is enough
 			}
 		},
@@ -312,13 +317,12 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	c.node.Source = c
 	if err := core.loop.Add(&c.node, h, sys.EventIn); err != nil {
 		h.Close()
-		s.warn(bridge.Error(anysock.OpAccept, core.name, err))
+		s.giveBack()
+		s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
 		return
 	}
 	s.accepted.Add(1)
-	if n := s.open.Add(1); s.limit > 0 && n >= s.limit {
-		core.pause()
-	}
+	s.open.Add(1)
 	if core.idle > 0 {
 		core.loop.SetTimer(&c.node, core.idle)
 	}
@@ -331,18 +335,30 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	}
 }
 
-// pause leaves further connections in the queues until one has ended.
-func (core *core) pause() {
-	s := core.s
-	for _, a := range core.acceptors {
-		a.Pause()
+// reserve takes a place for a connection. Without one the asking core waits for
+// resume.
+func (s *Server) reserve() bool {
+	limit := s.limit.Load()
+	if limit == 0 || s.places.Add(1) <= limit {
+		return true
 	}
+	s.places.Add(-1)
 	s.full.Store(true)
-	if s.open.Load() < s.limit { // one has ended in between
+	if s.places.Load() < limit { // one was given back in between
+		s.resume()
+	}
+	return false
+}
+
+// giveBack gives a place back.
+func (s *Server) giveBack() {
+	limit := s.limit.Load()
+	if limit > 0 && s.places.Add(-1) < limit {
 		s.resume()
 	}
 }
 
+// resume has the cores accept that wait for a place.
 func (s *Server) resume() {
 	if !s.full.CompareAndSwap(true, false) {
 		return
@@ -360,11 +376,8 @@ func (s *Server) resume() {
 func (core *core) gone() {
 	s := core.s
 	s.finished.Add(1)
-	n := s.open.Add(-1)
-	if s.limit > 0 && n < s.limit {
-		s.resume()
-	}
-	if n == 0 {
+	s.giveBack()
+	if s.open.Add(-1) == 0 {
 		s.mu.Lock()
 		if s.idle != nil && s.open.Load() == 0 {
 			close(s.idle)
@@ -427,6 +440,9 @@ func (s *Server) Shutdown(ctx context.Context) (Drained, error) {
 	queued := s.closeListeners()
 	// What had ended by then was not found by the Shutdown.
 	ended := s.finished.Load()
+	if n := s.open.Load(); n > 0 && s.Draining != nil {
+		s.Draining(int(n))
+	}
 	err := s.await(ctx)
 	cut := 0
 	if err != nil {
@@ -457,7 +473,7 @@ func (s *Server) closeListeners() (queued int) {
 				taken, err := a.Drain()
 				n.Add(int64(taken))
 				if err != nil {
-					s.warn(bridge.Error(anysock.OpAccept, core.name, err))
+					s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
 				}
 			}
 		})

@@ -36,7 +36,7 @@ func address(t *testing.T, network string) string {
 	case "tcp6":
 		return "tcp://[::1]:0"
 	}
-	dir, err := os.MkdirTemp("", "loop") // a short path
+	dir, err := os.MkdirTemp("", "loop") //nolint:usetesting // a short path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ var echo = map[string]loop.Handler{
 	"coroutine": {Serve: func(s *loop.Stream) error {
 		for {
 			p, err := s.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			if err != nil {

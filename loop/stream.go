@@ -158,7 +158,7 @@ func (s *Stream) receive(p []byte) (int, error) {
 			return n, nil
 		case err == nil:
 			c.peerEnded()
-		case errors.Is(err, sys.WouldBlock):
+		case errors.Is(err, sys.ErrWouldBlock):
 		default:
 			c.recvFailed(err)
 		}

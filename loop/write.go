@@ -94,13 +94,13 @@ func (c *Conn) sendOrQueue(p []byte) {
 	if n == len(p) {
 		return
 	}
-	if err != nil && !errors.Is(err, sys.WouldBlock) && sys.ClassOf(err) != sys.Exhausted {
+	if err != nil && !errors.Is(err, sys.ErrWouldBlock) && sys.ClassOf(err) != sys.Exhausted {
 		c.breakOff(err)
 		return
 	}
 	c.out = c.core.getQueue()
 	c.out.add(p[n:])
-	if err != nil && !errors.Is(err, sys.WouldBlock) {
+	if err != nil && !errors.Is(err, sys.ErrWouldBlock) {
 		c.rest()
 		return
 	}
@@ -120,7 +120,7 @@ func (c *Conn) flush() {
 		c.owe()
 	}
 	switch {
-	case err != nil && !errors.Is(err, sys.WouldBlock):
+	case err != nil && !errors.Is(err, sys.ErrWouldBlock):
 		if sys.ClassOf(err) == sys.Exhausted {
 			c.rest()
 			return

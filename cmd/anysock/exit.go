@@ -39,7 +39,7 @@ var exitMeanings = [exitStatusCount]string{
 	exitAuth:    "TLS or authentication failed",
 	exitAborted: "aborted or truncated: data may be missing; also a drain cut at its deadline or by a second signal",
 	exitLost:    "lost or timed out: the peer or the path went silent, or an idle timeout passed",
-	exitVerify:  "verify found a loss",
+	exitVerify:  "wrong or missing data, a false end or a hang: found by verify or bench",
 	exitOutput:  "standard output is broken",
 }
 

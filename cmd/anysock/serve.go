@@ -11,10 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/loop"
 )
 
 // This file is the server behind the verbs echo, discard and chargen: it
-// accepts, serves each connection on a goroutine, and drains.
+// accepts, serves each connection, and drains. Connections of tcp and unix live
+// on event loops (serve_loop.go), all others on a goroutine each.
 
 const (
 	// defaultAddress is where servers listen if no address is given.
@@ -35,8 +37,14 @@ type serverOptions struct {
 	drain    time.Duration
 }
 
+// A service is what such a verb does with a connection, in its two forms.
+type service struct {
+	serve func(context.Context, *anysock.Conn) error
+	loop  func() loop.Handler
+}
+
 // newServerCommand is a verb that serves connections.
-func newServerCommand(a *app, name, short, long string, serve func(context.Context, *anysock.Conn) error) *cobra.Command {
+func newServerCommand(a *app, name, short, long string, svc service) *cobra.Command {
 	var o serverOptions
 	cmd := &cobra.Command{
 		Use:     name + " [OPTIONS] [ADDR]",
@@ -57,7 +65,7 @@ the listener is closed, and what runs may finish for --drain; a second signal ab
 			if len(args) > 0 {
 				addr = args[0]
 			}
-			return a.serve(addr, o, serve)
+			return a.serve(addr, o, svc)
 		},
 	}
 	o.options(cmd)
@@ -89,7 +97,7 @@ type server struct {
 	last anysock.End // the connection that ended last
 }
 
-func (a *app) serve(address string, o serverOptions, serve func(context.Context, *anysock.Conn) error) error {
+func (a *app) serve(address string, o serverOptions, svc service) error {
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -102,6 +110,9 @@ func (a *app) serve(address string, o serverOptions, serve func(context.Context,
 	}
 	in := a.watch()
 	lc := anysock.ListenConfig{MaxConns: o.maxConns, Group: &a.group, Trace: a.trace()}
+	if onLoops(addr) && lc.Trace == nil {
+		return a.serveOnLoops(addr, lc, o, svc.loop(), in)
+	}
 	ln, err := lc.ListenAddress(in.drain, addr)
 	if err != nil {
 		return err
@@ -112,7 +123,7 @@ func (a *app) serve(address string, o serverOptions, serve func(context.Context,
 
 	cut, cancel := context.WithCancelCause(in.abort)
 	defer cancel(nil)
-	s := &server{a: a, o: o, serve: serve, cut: cut}
+	s := &server{a: a, o: o, serve: svc.serve, cut: cut}
 	defer s.wg.Wait()
 	defer cancel(errStopped) // before the wait, should anything below fail
 	stop := a.watchExhausted(ln)
@@ -272,7 +283,7 @@ func peerOf(c *anysock.Conn) string {
 
 // watchExhausted warns while accepting fails for want of descriptors or
 // memory, until stop is called.
-func (a *app) watchExhausted(ln *anysock.Listener) (stop func()) {
+func (a *app) watchExhausted(lns ...*anysock.Listener) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	a.spawn(func() {
@@ -286,7 +297,12 @@ func (a *app) watchExhausted(ln *anysock.Listener) (stop func()) {
 			case <-ctx.Done():
 				return
 			}
-			if failures, shed := ln.Exhausted(); failures > before {
+			var failures, shed int64
+			for _, ln := range lns {
+				f, s := ln.Exhausted()
+				failures, shed = failures+f, shed+s
+			}
+			if failures > before {
 				before = failures
 				a.log.Warn("accept: out of descriptors or memory: clients wait",
 					slog.Int64("failures", failures), slog.Int64("reset", shed),

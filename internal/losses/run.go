@@ -1,5 +1,5 @@
-// This file holds the run: very many connections through a relay, a number at a
-// time, and what they lost.
+// This file holds the run: a relay between the two ends of a run of package
+// verify, whose records must say of each connection what its ends did.
 
 package losses
 
@@ -7,11 +7,11 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/verify"
 	"github.com/anysock/anysock/relay"
 )
 
@@ -30,24 +30,51 @@ type Leg struct {
 	Hidden bool
 }
 
+// The bounds of one connection, where very many take turns on a busy machine.
+const (
+	patience = 100 * time.Second
+	late     = 50 * time.Millisecond
+)
+
 // Run makes total connections, atOnce at a time, from clients on the leg in
 // over a relay to servers on the leg out. It fails the test for every byte that
 // was lost and every ending that was told wrongly, by an end or by the relay.
 func Run(t *testing.T, total, atOnce int, in, out Leg) {
 	t.Helper()
 	servers := listen(t, out.Listen)
-	stopServers := serveAll(t, servers)
+	far := &verify.Server{Patience: patience}
+	var serving sync.WaitGroup
+	ctx, stopServers := context.WithCancel(context.Background())
+	serving.Go(func() {
+		if err := far.Serve(ctx, servers); err != nil {
+			t.Errorf("accept: %v", err)
+		}
+	})
 
 	r := &relay.Relay{Target: anysock.MustParseAddress(out.Dial(servers))}
-	records := make(chan relay.Record, total+1)
+	records := make(chan relay.Record, total+2)
 	r.OnEnd = func(rec relay.Record) { records <- rec }
 	ln := listen(t, in.Listen)
 	served := make(chan error, 1)
 	go func() { served <- r.Serve(context.Background(), ln) }()
 
-	p := &party{t: t, total: total, address: in.Dial(ln), hidden: in.Hidden, orders: possible(in.Caps, out.Caps), jobs: make(map[string][]job)}
-	start := time.Now()
-	p.run(atOnce)
+	j := &journal{hidden: in.Hidden, plans: make(map[string][]verify.Plan)}
+	run, err := verify.New(verify.Config{
+		Address: anysock.MustParseAddress(in.Dial(ln)), Server: far,
+		Count: uint64(total), AtOnce: atOnce, Seed: 1, Late: late, Patience: patience,
+		Orders: possible(in.Caps & out.Caps),
+		OnOpen: func(p verify.Plan, c *anysock.Conn) { j.open(c.LocalAddr().String(), p) },
+		OnFinding: func(f verify.Finding) {
+			t.Errorf("%v; client %+v, server %+v", f, f.Client, f.Server)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := run.Run(context.Background())
+	if err != nil {
+		t.Errorf("the run: %v", err)
+	}
 	drained, err := r.Shutdown(context.Background())
 	if err != nil || drained.Cut != 0 {
 		t.Errorf("drained: %+v, %v", drained, err)
@@ -55,32 +82,46 @@ func Run(t *testing.T, total, atOnce int, in, out Leg) {
 	if err := <-served; err != nil {
 		t.Errorf("Serve: %v", err)
 	}
-	took := time.Since(start)
 	stopServers()
+	serving.Wait()
+	far.Shutdown(context.Background())
 	if t.Failed() {
 		logUnwanted(t, records)
 		return
 	}
-	if st := r.Stats(); st.Accepted != int64(total) || st.Active != 0 || st.Refused != 0 {
+	if report.Connections != int64(total) || report.Losses()+report.Errors() != 0 || len(report.Downgrades) > 0 {
+		t.Errorf("the report: %+v", report)
+	}
+	all := total + 1 // the run's first connection asks what the server is
+	if st := r.Stats(); st.Accepted != int64(all) || st.Active != 0 || st.Refused != 0 {
 		t.Errorf("stats: %+v", st)
 	}
-	if n := len(records); n != total {
-		t.Fatalf("%d records of %d connections", n, total)
+	if n := len(records); n != all {
+		t.Fatalf("%d records of %d connections", n, all)
 	}
-	for range total {
-		p.match(<-records)
+	for range all {
+		j.match(t, <-records)
 	}
-	t.Logf("%d connections, %d at a time, %d MB in %v: %.0f a second", total, atOnce, p.moved.Load()>>20, took.Round(time.Millisecond), float64(total)/took.Seconds())
+	j.closed(t)
+	t.Logf("%d connections, %d at a time, %d MB in %.3f s: %.0f a second", total, atOnce, (report.Up+report.Down)>>20, report.Seconds, float64(total)/report.Seconds)
 }
 
 func listen(t *testing.T, address string) *anysock.Listener {
 	t.Helper()
-	ln, err := anysock.Listen(t.Context(), address)
+	lc := anysock.ListenConfig{Options: anysock.Options{DrainTimeout: patience}}
+	ln, err := lc.Listen(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
 	return ln
+}
+
+// possible are the orders whose endings the legs can express.
+func possible(both anysock.Caps) []verify.Order {
+	return slices.DeleteFunc(verify.Orders(), func(o verify.Order) bool {
+		return o.Aborts() && !both.Has(anysock.CapAbort)
+	})
 }
 
 // maxLogged bounds the records that are shown.
@@ -97,103 +138,72 @@ func logUnwanted(t *testing.T, records <-chan relay.Record) {
 	}
 }
 
-// serveAll plays the servers' part until stop, which waits for all of them.
-func serveAll(t *testing.T, ln *anysock.Listener) (stop func()) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for c, err := range ln.Conns(context.Background()) {
-			if err != nil {
-				t.Errorf("accept: %v", err)
-				return
-			}
-			wg.Go(func() {
-				defer release(c)
-				if err := serve(c); err != nil {
-					t.Errorf("server: %v", err)
-				}
-			})
-		}
-	})
-	return func() {
-		ln.Close()
-		wg.Wait()
-	}
-}
+// A journal is the plans of the connections that were made.
+type journal struct {
+	hidden bool
 
-// release lets go of a connection, whatever has become of it.
-func release(c *anysock.Conn) { _ = c.Abort() }
-
-// A party is the clients.
-type party struct {
-	t       *testing.T
-	total   int
-	address string
-	hidden  bool
-	orders  []order
-	next    atomic.Int64
-	moved   atomic.Int64
-
-	mu   sync.Mutex
-	jobs map[string][]job // by the client's address, which several may have had
-}
-
-// run makes the connections and waits for all.
-func (p *party) run(atOnce int) {
-	var clients sync.WaitGroup
-	for range atOnce {
-		clients.Go(func() {
-			for {
-				i := int(p.next.Add(1)) - 1
-				if i >= p.total || p.t.Failed() {
-					return
-				}
-				p.connect(i)
-			}
-		})
-	}
-	clients.Wait()
-}
-
-// connect is one connection.
-func (p *party) connect(i int) {
-	j := newJob(i, p.orders)
-	c, err := anysock.Dial(context.Background(), p.address)
-	if err != nil {
-		p.t.Errorf("job %d: %v", i, err)
-		return
-	}
-	defer release(c)
-	name := p.name(c.LocalAddr().String())
-	p.mu.Lock()
-	p.jobs[name] = append(p.jobs[name], j)
-	p.mu.Unlock()
-	if err := j.client(c); err != nil {
-		p.t.Errorf("job %d %+v: client %v: %v", i, j, c.LocalAddr(), err)
-	}
-	p.moved.Add(c.Sent() + c.Received())
+	mu    sync.Mutex
+	plans map[string][]verify.Plan // by the client's address, which several may have had
+	other int                      // records of connections without a plan
 }
 
 // name is what a client is known by on both sides.
-func (p *party) name(addr string) string {
-	if p.hidden {
+func (j *journal) name(addr string) string {
+	if j.hidden {
 		return ""
 	}
 	return addr
 }
 
-// match finds the job that a record may be about, and takes it out.
-func (p *party) match(rec relay.Record) {
-	name := p.name(rec.Inbound.Peer)
-	i := slices.IndexFunc(p.jobs[name], func(j job) bool {
-		how, by := j.want()
-		return how == rec.How && by == rec.By
-	})
+func (j *journal) open(client string, p verify.Plan) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.plans[j.name(client)] = append(j.plans[j.name(client)], p)
+}
+
+// match finds the plan that a record may be about, and takes it out.
+func (j *journal) match(t *testing.T, rec relay.Record) {
+	name := j.name(rec.Inbound.Peer)
+	// Those that may be either come last: their records would fit others too.
+	i := slices.IndexFunc(j.plans[name], func(p verify.Plan) bool { return p.Order != verify.BothEnd && wanted(p.Order, rec) })
 	if i < 0 {
-		p.t.Errorf("the jobs %+v, but %v", p.jobs[name], rec)
+		i = slices.IndexFunc(j.plans[name], func(p verify.Plan) bool { return wanted(p.Order, rec) })
+	}
+	switch {
+	case i >= 0:
+		j.plans[name] = slices.Delete(j.plans[name], i, i+1)
+	case rec.How == anysock.Graceful && j.other == 0:
+		j.other++
+	default:
+		t.Errorf("the plans %v, but %v", j.plans[name], rec)
 		return
 	}
-	p.jobs[name] = slices.Delete(p.jobs[name], i, i+1)
 	if rec.How == anysock.Graceful && (rec.ToOutbound.Bytes != rec.Inbound.Received || rec.ToInbound.Bytes != rec.Outbound.Received) {
-		p.t.Errorf("bytes were lost: %v", rec)
+		t.Errorf("bytes were lost: %v", rec)
+	}
+}
+
+// closed requires that every plan had its record.
+func (j *journal) closed(t *testing.T) {
+	for name, ps := range j.plans {
+		for _, p := range ps {
+			t.Errorf("no record of %v from %s", p, name)
+		}
+	}
+}
+
+// wanted is whether the relay must have seen a connection of that order so.
+func wanted(o verify.Order, rec relay.Record) bool {
+	switch o {
+	case verify.BothEnd:
+		return rec.How == anysock.Graceful
+	case verify.ClientHalfCloses, verify.ClientCloses:
+		return rec.How == anysock.Graceful && rec.By == relay.Inbound
+	case verify.ServerHalfCloses, verify.ServerCloses:
+		return rec.How == anysock.Graceful && rec.By == relay.Outbound
+	case verify.ClientAbortsSending, verify.ClientAbortsReceiving:
+		return rec.How == anysock.AbortedByPeer && rec.By == relay.Inbound
+	default:
+		return rec.How == anysock.AbortedByPeer && rec.By == relay.Outbound
 	}
 }

@@ -14,6 +14,11 @@ import (
 // reserve. Set the fields, then Start it on the loop.
 type Acceptor struct {
 	Backoff, MaxBackoff, ShedAfter time.Duration
+	// Reserve is asked for a place before a connection is taken, and Return
+	// gives it back when there was none. Without a place the Acceptor pauses
+	// until Resume. nil is no limit.
+	Reserve func() bool
+	Return  func()
 	// Accepted is given every connection.
 	Accepted func(h Handle, peer Peer)
 	// Trouble is told of each pause and its reason; nil is nobody.
@@ -98,7 +103,7 @@ func (a *Acceptor) Drain() (taken int, err error) {
 			taken++
 			a.Accepted(h, peer)
 		case sys.OneConnections(err):
-		case errors.Is(err, sys.WouldBlock):
+		case errors.Is(err, sys.ErrWouldBlock):
 			return taken, nil
 		default:
 			return taken, err
@@ -110,7 +115,14 @@ func (a *Acceptor) Drain() (taken int, err error) {
 // Ready is called when connections wait.
 func (a *Acceptor) Ready(sys.Events) {
 	for range acceptBatch {
+		if a.Reserve != nil && !a.Reserve() {
+			a.Pause()
+			return
+		}
 		h, peer, err := a.socket.accept()
+		if err != nil && a.Return != nil {
+			a.Return()
+		}
 		switch {
 		case err == nil:
 			a.delay, a.since = 0, time.Time{}
@@ -118,7 +130,7 @@ func (a *Acceptor) Ready(sys.Events) {
 			if a.paused || a.closed {
 				return
 			}
-		case errors.Is(err, sys.WouldBlock):
+		case errors.Is(err, sys.ErrWouldBlock):
 			return
 		case sys.OneConnections(err):
 		case sys.ClassOf(err) == sys.Exhausted:

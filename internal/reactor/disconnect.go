@@ -136,7 +136,7 @@ func (d *disconnect) Ready(found sys.Events) {
 		case err == nil:
 			d.o.TheirEnd, d.deaf = true, true
 			d.o.EndSeen = d.loop.Now()
-		case errors.Is(err, sys.WouldBlock):
+		case errors.Is(err, sys.ErrWouldBlock):
 			if found&sys.EventError != 0 {
 				d.o.Err = d.loop.TakeError(d.n)
 			}

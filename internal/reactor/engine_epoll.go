@@ -3,6 +3,10 @@
 package reactor
 
 import (
+	"errors"
+	"syscall"
+	"time"
+
 	"github.com/anysock/anysock/internal/sys"
 )
 
@@ -38,6 +42,7 @@ type engine struct {
 	nodes []*Node
 	gen   uint32 // of the Node added last
 	woken bool
+	busy  bool // the last wait was a short one
 }
 
 func (e *engine) open() error {
@@ -64,8 +69,32 @@ func (e *engine) close() {
 	e.epoll.Close()
 }
 
-// wait waits for at most ms milliseconds, negative for ever.
-func (e *engine) wait(ms int) (int, error) { return e.epoll.Wait(ms) }
+// brief is how long a busy loop waits without telling the scheduler, which
+// would have its monitor look after the thread again and again: a twentieth of
+// what a small message costs.
+const brief = 50 * time.Microsecond
+
+// wait waits for at most d, negative for ever.
+func (e *engine) wait(d time.Duration) (int, error) {
+	if e.busy {
+		b := brief
+		if d >= 0 {
+			b = min(b, d)
+		}
+		n, err := e.epoll.WaitBriefly(b)
+		if n > 0 {
+			return n, nil
+		}
+		e.busy = false
+		if err == nil && b == d || errors.Is(err, syscall.ENOSYS) {
+			return 0, nil
+		}
+	}
+	start := time.Now()
+	n, err := e.epoll.Wait(d)
+	e.busy = n > 0 && time.Since(start) < brief
+	return n, err
+}
 
 // event is the i-th of what wait found; nil if nobody is to be told. The
 // generation 0 is the waker's.
@@ -156,11 +185,11 @@ func (n *Node) FD() int {
 	return int(n.handle)
 }
 
-// Recv receives into p: 0 without an error is the peer's end, sys.WouldBlock
+// Recv receives into p: 0 without an error is the peer's end, sys.ErrWouldBlock
 // nothing for now.
 func (l *Loop) Recv(n *Node, p []byte) (int, error) { return sys.RawRecv(int(n.handle), p) }
 
-// Send sends what there is room for; sys.WouldBlock is none.
+// Send sends what there is room for; sys.ErrWouldBlock is none.
 func (l *Loop) Send(n *Node, p []byte) (int, error) { return sys.RawSend(int(n.handle), p) }
 
 // CloseWrite ends our direction.

@@ -75,7 +75,7 @@ func (l *Loop) Run() {
 		l.now = time.Since(l.base)
 		l.beat.Add(1)
 		if err != nil {
-			time.Sleep(hiccup)
+			<-time.After(hiccup)
 		}
 		for i := range n {
 			// An event may be about a descriptor that was closed, and perhaps
@@ -92,15 +92,14 @@ func (l *Loop) Run() {
 	}
 }
 
-// patience is how long the wait may take, in milliseconds; -1 is for ever.
-func (l *Loop) patience() int {
+// patience is how long the wait may take; negative is for ever.
+func (l *Loop) patience() time.Duration {
 	due, ok := l.wheel.next()
 	if !ok {
 		return -1
 	}
 	left := time.Duration(int32(due-l.ticks()))*tick - l.now%tick - (time.Since(l.base) - l.now)
-	// Rounded up: a wait that ends early would be made again for nothing.
-	return int(max(0, (left+time.Millisecond-1)/time.Millisecond))
+	return max(0, left)
 }
 
 // Nodes yields the Nodes that are open. Some may be closed meanwhile.

@@ -92,16 +92,16 @@ func TestWheel(t *testing.T) {
 				}
 			case 2:
 				next, ok := w.next()
-				first, any := uint32(0), false
+				first, some := uint32(0), false
 				for _, a := range alarms {
-					if a.want != 0 && (!any || int32(a.want-first) < 0) {
-						first, any = a.want, true
+					if a.want != 0 && (!some || int32(a.want-first) < 0) {
+						first, some = a.want, true
 					}
 				}
-				if any && (!ok || int32(next-first) > 0) {
+				if some && (!ok || int32(next-first) > 0) {
 					t.Fatalf("seed %d: the next look is at %d (%v), but a timer runs out at %d", seed, next, ok, first)
 				}
-				if !any && set != 0 {
+				if !some && set != 0 {
 					t.Fatalf("seed %d: %d timers are set, none was found", seed, set)
 				}
 				now = w.current + ahead()

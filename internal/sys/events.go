@@ -2,8 +2,8 @@ package sys
 
 import "syscall"
 
-// WouldBlock is the error of a raw call that would have to wait.
-const WouldBlock = syscall.EAGAIN
+// ErrWouldBlock is the error of a raw call that would have to wait.
+const ErrWouldBlock = syscall.EAGAIN
 
 // Events is what an event loop is told of a socket, in the bits of Linux
 // (epoll_ctl(2)).

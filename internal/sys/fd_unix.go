@@ -177,13 +177,18 @@ func (fd *FD) Close() error {
 // DiscardOnClose makes the next Close discard what is unsent: SO_LINGER at
 // zero. On TCP the peer then sees a reset (socket(7), RFC 9293 section
 // 3.10.5); on a Unix socket it changes nothing.
-func (fd *FD) DiscardOnClose() error {
-	return fd.control(func(n int) error {
-		if err := check(CallSetsockopt, n); err != nil {
-			return err
-		}
-		return unix.SetsockoptLinger(n, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
-	})
+// Where the kernel refuses the option, the connection is reset at once.
+func (fd *FD) DiscardOnClose() error { return fd.control(discardOnClose) }
+
+func discardOnClose(n int) error {
+	err := check(CallSetsockopt, n)
+	if err == nil {
+		err = unix.SetsockoptLinger(n, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+	}
+	if err != nil && resetNow(n) {
+		return nil // closing would have been an end of file
+	}
+	return err
 }
 
 // Abort is DiscardOnClose and Close.

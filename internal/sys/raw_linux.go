@@ -4,7 +4,9 @@ package sys
 
 import (
 	"errors"
+	"math"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -220,12 +222,16 @@ func RawSetInt(fd int, o Option, v int) error {
 	return rawSetsockopt(fd, level, name, unsafe.Pointer(&[1]int32{int32(v)}), 4)
 }
 
-// RawDiscardOnClose makes closing a TCP socket a reset (SO_LINGER, socket(7)).
+// RawDiscardOnClose is FD.DiscardOnClose.
 func RawDiscardOnClose(fd int) error {
-	if err := check(CallSetsockopt, fd); err != nil {
-		return err
+	err := check(CallSetsockopt, fd)
+	if err == nil {
+		err = rawSetsockopt(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&unix.Linger{Onoff: 1}), unix.SizeofLinger)
 	}
-	return rawSetsockopt(fd, unix.SOL_SOCKET, unix.SO_LINGER, unsafe.Pointer(&unix.Linger{Onoff: 1}), unix.SizeofLinger)
+	if err != nil && resetNow(fd) {
+		return nil
+	}
+	return err
 }
 
 func rawSetsockopt(fd, level, name int, v unsafe.Pointer, size uintptr) error {
@@ -245,7 +251,7 @@ func (fd *FD) Detach() (int, error) {
 	n := -1
 	err := fd.control(func(d int) error {
 		var err error
-		n, err = RawDup(int(d))
+		n, err = RawDup(d)
 		return err
 	})
 	if err != nil {
@@ -314,29 +320,45 @@ func (e *Epoll) ctl(op, fd int, want Events, key uint64) error {
 	}
 }
 
-// Wait waits for at most ms milliseconds, negative for ever, and says how many
-// events there are; 0 also after a signal.
-func (e *Epoll) Wait(ms int) (int, error) {
+// Wait waits for at most d, negative for ever, and says how many events there
+// are; 0 also after a signal. It tells the scheduler that it blocks.
+func (e *Epoll) Wait(d time.Duration) (int, error) {
 	if err := check(CallPoll, e.fd); err != nil {
-		if err == unix.EINTR {
-			return 0, nil
-		}
-		return 0, err
+		return 0, ignoreEINTR(err)
 	}
-	var n uintptr
-	var no unix.Errno
-	if ms == 0 {
-		n, _, no = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), EpollBatch, 0, 0, 0)
-	} else {
-		n, _, no = unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), EpollBatch, uintptr(ms), 0, 0)
+	ms := -1
+	if d >= 0 { // rounded up: a wait that ends early would be made again for nothing
+		ms = int(min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
 	}
-	switch no {
-	case 0:
-		return int(n), nil
-	case unix.EINTR:
-		return 0, nil
+	n, _, no := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), EpollBatch, uintptr(ms), 0, 0)
+	return e.waited(n, no)
+}
+
+// WaitBriefly is Wait for those who know that it will not take long: it does
+// not tell the scheduler, so d must be a fraction of a millisecond. What waits
+// for the processor meanwhile, the collector's stop of the world too, waits as
+// long. ENOSYS: the kernel is older than 5.11.
+func (e *Epoll) WaitBriefly(d time.Duration) (int, error) {
+	if err := check(CallPoll, e.fd); err != nil {
+		return 0, ignoreEINTR(err)
 	}
-	return 0, no
+	t := unix.NsecToTimespec(int64(d))
+	n, _, no := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), EpollBatch, uintptr(unsafe.Pointer(&t)), 0, 0)
+	return e.waited(n, no)
+}
+
+func (e *Epoll) waited(n uintptr, no unix.Errno) (int, error) {
+	if no != 0 {
+		return 0, ignoreEINTR(no)
+	}
+	return int(n), nil
+}
+
+func ignoreEINTR(err error) error {
+	if err == unix.EINTR {
+		return nil
+	}
+	return err
 }
 
 // Event is the i-th of what Wait found.

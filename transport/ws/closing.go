@@ -34,7 +34,7 @@ func (s *stream) CloseWrite() error {
 }
 
 // reply queues a close frame that says why we take no more. It is called by
-// the goroutine that reads, and does not wait.
+// who reads, and does not wait.
 func (s *stream) reply(code websocket.StatusCode, reason string) {
 	s.frames.Lock()
 	s.wire.sendClose(int(code), reason)
@@ -106,6 +106,7 @@ func (s *stream) putAway(end func() error) error {
 	s.in.Close()
 	err := end()
 	s.in.Wait()
+	s.rcv.drop()
 	s.ending.Wait()
 	_ = s.conn.CloseNow() // gives the library's buffers back
 	s.pings.wait()

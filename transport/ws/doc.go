@@ -74,8 +74,10 @@ const (
 	// maxHead bounds the header of a handshake's request and that of its answer,
 	// in bytes.
 	maxHead = 8 << 10
-	// headBuffer reads the header, and on the server's side frames afterwards.
+	// headBuffer reads the header of a handshake.
 	headBuffer = 4 << 10
+	// frameHead is the library's for the header of a frame; payloads go past it.
+	frameHead = 16
 	// frameBuffer is the library's for a server's frames; large ones go past it.
 	frameBuffer = 512
 	// maxPongs bounds the answers that a peer causes and does not read, in bytes.

@@ -143,18 +143,19 @@ func TestPeersEnd(t *testing.T) {
 		kind  anysock.Kind // KindOther is end of file
 		says  string
 		reply uint16 // 0 is none
+		torn  string // what may come of a frame
 	}{
-		{"1000", func(p *rawPeer) { p.closeFrame(1000, "") }, anysock.KindOther, "", 1000},
-		{"1001, going away", func(p *rawPeer) { p.closeFrame(1001, "bye") }, anysock.KindOther, "", 1001},
-		{"no code", func(p *rawPeer) { p.frame(fin|closing, "") }, anysock.KindOther, "", 1005},
-		{"1011", func(p *rawPeer) { p.closeFrame(1011, "it \x1b[1m broke") }, anysock.KindReset, `1011: "it \x1b[1m broke"`, 1011},
-		{"1002", func(p *rawPeer) { p.closeFrame(1002, "") }, anysock.KindReset, "1002", 1002},
-		{"4000", func(p *rawPeer) { p.closeFrame(4000, "") }, anysock.KindReset, "4000", 4000},
-		{"a FIN alone", func(p *rawPeer) { p.finish() }, anysock.KindTruncated, "without a close frame", 0},
-		{"a FIN in a frame", func(p *rawPeer) { p.send("\x82" + mask(p, 10) + "\x00\x00"); p.finish() }, anysock.KindTruncated, "without a close frame", 0},
-		{"a FIN between fragments", func(p *rawPeer) { p.frame(binaryData, ""); p.finish() }, anysock.KindTruncated, "without a close frame", 0},
-		{"a FIN in a close frame", func(p *rawPeer) { p.send("\x88" + mask(p, 2)); p.finish() }, anysock.KindTruncated, "without a close frame", 0},
-		{"a reset", func(p *rawPeer) { p.reset() }, anysock.KindReset, "reset by peer", 0},
+		{"1000", func(p *rawPeer) { p.closeFrame(1000, "") }, anysock.KindOther, "", 1000, ""},
+		{"1001, going away", func(p *rawPeer) { p.closeFrame(1001, "bye") }, anysock.KindOther, "", 1001, ""},
+		{"no code", func(p *rawPeer) { p.frame(fin|closing, "") }, anysock.KindOther, "", 1005, ""},
+		{"1011", func(p *rawPeer) { p.closeFrame(1011, "it \x1b[1m broke") }, anysock.KindReset, `1011: "it \x1b[1m broke"`, 1011, ""},
+		{"1002", func(p *rawPeer) { p.closeFrame(1002, "") }, anysock.KindReset, "1002", 1002, ""},
+		{"4000", func(p *rawPeer) { p.closeFrame(4000, "") }, anysock.KindReset, "4000", 4000, ""},
+		{"a FIN alone", func(p *rawPeer) { p.finish() }, anysock.KindTruncated, "without a close frame", 0, ""},
+		{"a FIN in a frame", func(p *rawPeer) { p.send("\x82" + mask(p, 10) + "\x00\x00"); p.finish() }, anysock.KindTruncated, "without a close frame", 0, "\x00\x00"},
+		{"a FIN between fragments", func(p *rawPeer) { p.frame(binaryData, ""); p.finish() }, anysock.KindTruncated, "without a close frame", 0, ""},
+		{"a FIN in a close frame", func(p *rawPeer) { p.send("\x88" + mask(p, 2)); p.finish() }, anysock.KindTruncated, "without a close frame", 0, ""},
+		{"a reset", func(p *rawPeer) { p.reset() }, anysock.KindReset, "reset by peer", 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bothSides(t, func(t *testing.T, p *rawPeer, c *anysock.Conn) {
@@ -174,12 +175,12 @@ func TestPeersEnd(t *testing.T) {
 				default:
 					p.wantClose(tt.reply)
 				}
-				n, err := c.Read(make([]byte, 1))
+				rest, err := io.ReadAll(struct{ io.Reader }{c})
 				switch {
-				case n != 0:
-					t.Errorf("%d bytes after the end", n)
+				case string(rest) != "" && string(rest) != tt.torn:
+					t.Errorf("%q after the end", rest)
 				case tt.kind == anysock.KindOther:
-					if !errors.Is(err, io.EOF) {
+					if err != nil {
 						t.Errorf("reading: %v, want end of file", err)
 					}
 				case !isKind(err, tt.kind) || !strings.Contains(err.Error(), tt.says):

@@ -27,13 +27,14 @@ type handshake struct {
 	ctx   context.Context
 	below *anysock.Conn
 	wire  *wire
-	in    io.LimitedReader // of wire: what the other side may say
+	in    io.LimitedReader // of the carrier: what the other side may say
 	stop  func() bool
 }
 
 func beginHandshake(ctx context.Context, below *anysock.Conn, client bool) *handshake {
-	h := &handshake{ctx: ctx, below: below, wire: &wire{Carrier: deadline.NewCarrier(below), below: below, client: client}}
-	h.in = io.LimitedReader{R: h.wire, N: maxHead}
+	h := &handshake{ctx: ctx, below: below, wire: &wire{below: below, client: client}}
+	h.wire.Over(below)
+	h.in = io.LimitedReader{R: &h.wire.Carrier, N: maxHead}
 	h.stop = context.AfterFunc(ctx, h.interrupt)
 	return h
 }
@@ -62,8 +63,8 @@ func (h *handshake) send(p []byte) error {
 
 // keep hands what came with the last bytes of the handshake to the wire.
 func (h *handshake) keep(br *bufio.Reader) {
-	if br.Buffered() > 0 {
-		h.wire.early = br
+	if n := br.Buffered(); n > 0 {
+		h.wire.early, _ = br.Peek(n)
 	}
 }
 

@@ -49,3 +49,12 @@ func accept(t testing.TB, ln *anysock.Listener) *anysock.Conn {
 	t.Cleanup(func() { _ = c.Abort() })
 	return c
 }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

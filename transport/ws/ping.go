@@ -72,11 +72,21 @@ func (p *pinger) ping(received int64) {
 	if p.s.conn.Ping(ctx) == nil || ctx.Err() == nil {
 		return
 	}
-	// While our own program pauses, what came is not looked at; the path is
-	// silent only if it was looked at all the time.
-	if p.s.wire.traffic().received == received && p.s.rcv.looks.Load() && p.s.rcv.turns.Load() == turns {
+	// While our own program pauses, what came is not looked at.
+	if p.s.nothingWaits(turns) && p.s.wire.traffic().received == received {
 		p.s.lose(fmt.Errorf("nothing came for %s after a ping", p.patience))
 	}
+}
+
+// nothingWaits reports whether all that came was looked at. A connection below
+// that cannot tell must have been looked at all the time, since turns were
+// counted.
+func (s *stream) nothingWaits(turns int64) bool {
+	n, err := s.below.Unread()
+	if err != nil {
+		return s.rcv.looks.Load() && s.rcv.turns.Load() == turns
+	}
+	return n == 0
 }
 
 // halt ends pinging; p may be nil.
@@ -100,5 +110,5 @@ func (p *pinger) wait() {
 // lose ends reading, and with it the connection: the other side is silent.
 func (s *stream) lose(why error) {
 	s.rcv.conclude(fail(anysock.KindLost, why, "the path is gone, or the program there pauses; allow more time with "+optPong))
-	_ = s.below.SetReadDeadline(longAgo) // wakes the reading goroutine, which finds the reason
+	s.in.Fail(s.rcv.reason())
 }

@@ -224,10 +224,12 @@ func (w *upgradeWriter) WriteHeader(status int) {
 	w.err = w.h.send(b.Bytes())
 }
 
-// Hijack gives the connection away, with what the client has sent already. The
-// writer's buffer holds the header of a frame, and small frames whole.
+// Hijack gives the connection away. What the client has sent already is the
+// receiver's. The reader's buffer holds the header of a frame, and the writer's
+// small frames whole.
 func (w *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return w.h.wire, bufio.NewReadWriter(w.br, bufio.NewWriterSize(w.h.wire, frameBuffer)), nil
+	w.h.keep(w.br)
+	return w.h.wire, bufio.NewReadWriter(bufio.NewReaderSize(w.h.wire, frameHead), bufio.NewWriterSize(w.h.wire, frameBuffer)), nil
 }
 
 // answer sends a refusal and ends the connection in order, because a reset

@@ -19,7 +19,7 @@ import (
 
 // background is the context of all calls of the library: one that ends would
 // end the connection. Time is bounded in front of the library, by the wire's
-// queue and by the Reader.
+// queue and by the receiver.
 var background = context.Background()
 
 // A stream is the net.Conn of a WebSocket. Its methods mean what those of
@@ -28,8 +28,8 @@ type stream struct {
 	below *anysock.Conn
 	wire  *wire
 	conn  *websocket.Conn
-	in    *deadline.Reader
-	rcv   receiver // what in reads; its goroutine's
+	in    deadline.Lookout
+	rcv   receiver // what in looks at
 	pings *pinger  // nil without pings
 
 	frames sync.Mutex     // a data frame is being queued
@@ -39,17 +39,18 @@ type stream struct {
 
 var _ net.Conn = (*stream)(nil)
 
-// newStream takes over a connection whose handshake is done, and starts to
-// read it: so pings are answered, and close frames and resets noticed, without
-// anybody reading.
+// newStream takes over a connection whose handshake is done. It is read from now
+// on: so pings are answered, and close frames and resets noticed, also without
+// anybody who reads.
 func newStream(below *anysock.Conn, w *wire, conn *websocket.Conn, s *settings) *stream {
 	// No bound for a message: it is read in pieces of what room there is, and
 	// never held as a whole, so its size costs no memory.
 	conn.SetReadLimit(-1)
 	w.start = below.Sent()
 	st := &stream{below: below, wire: w, conn: conn}
-	st.rcv.s, st.rcv.done = st, make(chan struct{})
-	st.in = deadline.NewReader(deadline.Source{Read: st.rcv.read, Wait: st.rcv.wait, Eager: true})
+	st.rcv.s, st.rcv.raw = st, w.early
+	w.early = nil
+	st.in.Over(&st.rcv)
 	if s.ping > 0 {
 		st.pings = startPinger(st, s.ping, s.pong)
 	}
@@ -68,10 +69,10 @@ func (s *stream) LocalAddr() net.Addr { return s.below.LocalAddr() }
 // RemoteAddr is the carrier's.
 func (s *stream) RemoteAddr() net.Addr { return s.below.RemoteAddr() }
 
-// Read gives what was read ahead.
+// Read gives what was read ahead, or waits for more.
 func (s *stream) Read(p []byte) (int, error) { return s.in.Read(p) }
 
-// Unread is how many bytes were read ahead.
+// Unread is how many bytes are here; there may be more below.
 func (s *stream) Unread() (int, error) { return s.in.Buffered(), nil }
 
 // Write sends p in messages of at most deadline.MaxChunk bytes. A message that
@@ -129,7 +130,7 @@ func (s *stream) refused(err error) error {
 	if !errors.Is(err, net.ErrClosed) {
 		return s.broken(err)
 	}
-	<-s.rcv.done // the library waits for nothing where it is now
+	<-s.rcv.over() // the library waits for nothing where it is now
 	if reason := s.rcv.reason(); !errors.Is(reason, io.EOF) {
 		return reason
 	}
@@ -168,17 +169,8 @@ func (s *stream) WaitAcked() error {
 
 // TakeError is the abort or cut that nobody has read yet.
 func (s *stream) TakeError() error {
-	if isClosed(s.in.Failed()) {
-		return s.in.Err()
+	if err := s.in.Err(); !errors.Is(err, io.EOF) {
+		return err
 	}
 	return nil
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

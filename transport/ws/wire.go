@@ -4,10 +4,10 @@
 package ws
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -22,13 +22,14 @@ import (
 // connection, is ever reached. It reads the headers of the frames that go out,
 // and so knows when a close frame has; no frame follows that one.
 type wire struct {
-	*deadline.Carrier
+	deadline.Carrier
 	below  *anysock.Conn
 	client bool  // frames that go out are masked
 	start  int64 // what below had sent before the first frame
 
-	early    *bufio.Reader // what came with the last bytes of the handshake; nil if nothing did
-	received atomic.Int64  // bytes
+	early    []byte       // what came with the last bytes of the handshake
+	passed   []byte       // what the library may read: the receiver's
+	received atomic.Int64 // bytes
 
 	mu     sync.Mutex // guards what follows
 	op     byte       // of the frame that is going out
@@ -39,18 +40,22 @@ type wire struct {
 	data   int64      // of them, up to the end of the last data frame
 }
 
-// Read reads what came early, and then from below.
+// Read gives the library what the receiver has passed to it, and never waits.
 func (w *wire) Read(p []byte) (int, error) {
-	if w.early != nil {
-		if w.early.Buffered() > 0 {
-			return w.early.Read(p[:min(len(p), w.early.Buffered())])
-		}
-		w.early = nil
+	if len(w.passed) == 0 {
+		return 0, errNothing
 	}
-	n, err := w.Carrier.Read(p)
-	w.received.Add(int64(n))
-	return n, err
+	n := min(len(p), len(w.passed))
+	if &p[0] != &w.passed[0] { // else they are where they are to be
+		copy(p, w.passed[:n])
+	}
+	w.passed = w.passed[n:]
+	return n, nil
 }
+
+// errNothing ends a step of the library, between two frames: it has read all
+// that it was to.
+var errNothing = errors.New("nothing more has come")
 
 // traffic is what went out and what came, in bytes.
 func (w *wire) traffic() traffic {
@@ -65,7 +70,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.left == 0 {
-		w.op, w.left = frameHeader(p)
+		h, _ := readHeader(p)
+		w.op, w.left = h.op, int64(h.size)+h.payload
 		w.drop = w.closed
 		w.closed = w.closed || w.op == opClose
 		if w.op < opClose {
@@ -133,24 +139,52 @@ var _ net.Conn = (*wire)(nil)
 // Opcodes of RFC 6455 section 5.2. Control frames have the highest bit of four.
 const (
 	opClose   = 0x8
+	opPong    = 0xa
 	finalBit  = 0x80
 	maskedBit = 0x80
 )
 
-// frameHeader reads the header of a frame: its opcode, and its size in all.
-func frameHeader(p []byte) (op byte, size int64) {
-	op = p[0] & 0xf
-	header, payload := int64(2), int64(p[1]&^maskedBit)
-	switch payload {
+// A header is what is needed of the header of a frame. The library judges it.
+type header struct {
+	op      byte
+	last    bool  // FIN: it ends the message
+	size    int   // of the header, in bytes
+	payload int64 // bytes; negative in a bad frame
+}
+
+// control reports whether it is that of a close frame, a ping or a pong.
+func (h header) control() bool { return h.op >= opClose && h.op <= opPong }
+
+// maxControl bounds the payload of a control frame (RFC 6455 section 5.5).
+const maxControl = 125
+
+// readHeader reads the header that p begins with, if it is whole.
+func readHeader(p []byte) (h header, ok bool) {
+	if len(p) < 2 {
+		return header{}, false
+	}
+	h = header{op: p[0] & 0xf, last: p[0]&finalBit != 0, size: 2, payload: int64(p[1] &^ maskedBit)}
+	extended := 0
+	switch h.payload {
 	case 126:
-		header, payload = 4, int64(binary.BigEndian.Uint16(p[2:]))
+		extended = 2
 	case 127:
-		header, payload = 10, int64(binary.BigEndian.Uint64(p[2:]))
+		extended = 8
 	}
+	h.size += extended
 	if p[1]&maskedBit != 0 {
-		header += 4
+		h.size += 4
 	}
-	return op, header + payload
+	if len(p) < h.size {
+		return header{}, false
+	}
+	switch extended {
+	case 2:
+		h.payload = int64(binary.BigEndian.Uint16(p[2:]))
+	case 8:
+		h.payload = int64(binary.BigEndian.Uint64(p[2:]))
+	}
+	return h, true
 }
 
 // closeFrame makes a close frame; a client's is masked (RFC 6455 section 5.3).

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package load
+
+// processTime is not known here.
+func processTime() *CPU { return nil }

@@ -1,0 +1,53 @@
+//go:build linux && !anysock_portable
+
+package sys
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file has what a loop needs to make connections, beside RawSocket and
+// RawConnect.
+
+// RawBind names a socket (bind(2)).
+func RawBind(fd int, a Addr) error {
+	if err := check(CallBind, fd); err != nil {
+		return err
+	}
+	sa, err := a.sockaddr()
+	if err != nil {
+		return err
+	}
+	return unix.Bind(fd, sa)
+}
+
+// RawSetInterface binds a socket to a network interface by name
+// (SO_BINDTODEVICE, socket(7)).
+func RawSetInterface(fd int, name string) error {
+	if err := check(CallSetsockopt, fd); err != nil {
+		return err
+	}
+	return unix.BindToDevice(fd, name)
+}
+
+// RawHoldAck lets the last acknowledgement of a TCP handshake ride on the
+// first bytes (TCP_QUICKACK off, tcp(7)): a segment less, where bytes are at
+// hand. Without bytes it would keep the peer waiting.
+func RawHoldAck(fd int) {
+	// It spares work; nothing is lost where it fails.
+	_ = rawSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, unsafe.Pointer(&[1]int32{}), 4)
+}
+
+// RawLocalPort is the port that a TCP socket has (getsockname(2)), 0 if that
+// cannot be known.
+func RawLocalPort(fd int) uint16 {
+	var sa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	_, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	if e != 0 {
+		return 0
+	}
+	return rawAddr(&sa).port
+}
