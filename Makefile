@@ -14,6 +14,8 @@ PLATFORMS ?= darwin/amd64 darwin/arm64 freebsd/amd64 windows/amd64 linux/arm64 l
 # Time for each fuzz target, and which benchmarks to run.
 FUZZTIME ?= 10s
 BENCH ?= .
+# How long the soak goes on.
+SOAK ?= 10m
 
 # With SKIPS=.ci/skips a skipped test that is not in that file fails the run, as in CI.
 SKIPS ?=
@@ -33,7 +35,7 @@ TOOLS := $(BIN)/.tools-$(shell $(GO) env GOVERSION)
 # Says when a part of the check began.
 stamp = @printf '[%s] %s\n' "$$(date +%T)" $@
 
-.PHONY: help check test race vet lint fmt fmt-check tidy-check cross test-386 fuzz bench notes build tools clean
+.PHONY: help check test race vet lint fmt fmt-check tidy-check cross test-386 fuzz bench soak notes build tools clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -90,6 +92,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 bench: ## the comparisons under bench/; BENCH=regexp chooses
 	$(GO) -C bench test -run '^$$' -bench '$(BENCH)' -timeout 60m ./...
+
+soak: ## relays under verify while system calls fail, for SOAK (10m)
+	$(GO) test ./internal/verify -run '^TestSoak$$' -count 1 -v -soak $(SOAK) -timeout 0
 
 # Status 77 says that a privilege or a kernel feature is missing.
 notes: ## run the kernel experiments under docs/notes

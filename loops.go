@@ -24,6 +24,7 @@ func init() {
 		return bridge.Listening{
 			Socket: k.fd, Taken: k.taken, Options: *ln.opts.shared(), Group: ln.group, Limit: cap(ln.slots),
 			Exhausted: func() { ln.exhausted.Add(1) }, Shed: func() { ln.shed.Add(1) },
+			Closed: ln.closed,
 		}, true
 	}
 	bridge.Conn = func(c any) (*sys.FD, bool) {

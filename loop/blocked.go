@@ -83,7 +83,7 @@ func (core *core) stack() []byte {
 		switch {
 		case id != nil && bytes.HasPrefix(g, *id):
 			own = g
-		case bytes.Contains(g, []byte("loop.(*Stream).start")) && !bytes.Contains(firstLine(g), []byte("[coroutine")):
+		case bytes.Contains(g, []byte("loop.(*Stream).serve")) && !bytes.Contains(firstLine(g), []byte("[coroutine")):
 			coroutines = append(coroutines, g...)
 		}
 	}

@@ -41,6 +41,8 @@ type trouble struct {
 	queued  int64         // what waits in the queue of one that closes, at the last look
 	until   time.Duration // its queue must have moved by then
 	closeBy time.Duration
+	result  error        // what Handler.Serve returned
+	end     *anysock.End // for Stream.Disconnect
 }
 
 type flags uint16
@@ -412,7 +414,7 @@ func (c *Conn) goOn() {
 // settled closes at once what has nothing to wait for: the peer has ended, and
 // all of ours is acknowledged. Its kernel has our end from then on to deliver.
 func (c *Conn) settled() bool {
-	if c.is(isTCP) && c.sent > 0 {
+	if c.counted() && c.sent > 0 {
 		if n, err := c.core.loop.Unacked(&c.node); err != nil || n > 0 {
 			return false
 		}
@@ -421,7 +423,7 @@ func (c *Conn) settled() bool {
 		c.endWrote = max(1, c.core.loop.Elapsed())
 	}
 	end := anysock.End{How: anysock.Graceful}
-	if c.is(isTCP) {
+	if c.is(isTCP) && reactor.AcksKnown {
 		end.AckedBy = anysock.AckedKernel
 	}
 	c.finish(end)
@@ -461,7 +463,7 @@ func (c *Conn) disconnected(o reactor.Outcome) {
 		if o.TheirEnd {
 			end.How = anysock.Graceful
 		}
-		if c.is(isTCP) {
+		if c.is(isTCP) && reactor.AcksKnown {
 			end.AckedBy = anysock.AckedKernel
 		}
 	}
@@ -527,10 +529,13 @@ var (
 	errNoAbort = errors.New("unix has no abort: closed, and the peer may take it for an end")
 )
 
+// counted reports whether Unacked tells what is under way.
+func (c *Conn) counted() bool { return c.is(isTCP) || !reactor.AcksKnown }
+
 // unacked is how many bytes of ours nobody has confirmed.
 func (c *Conn) unacked() int64 {
 	n := int64(c.Queued())
-	if c.is(isTCP) && c.node.Open() {
+	if c.counted() && c.node.Open() {
 		if u, err := c.core.loop.Unacked(&c.node); err == nil {
 			if c.is(endSent) && u > 0 {
 				u--
@@ -662,7 +667,8 @@ func (c *Conn) finish(end anysock.End) {
 	}
 	core.gone()
 	if c.co != nil {
-		c.co.end = end
+		kept := end
+		c.extra().end = &kept
 		c.co.over()
 	}
 	if tell != nil {

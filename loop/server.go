@@ -312,7 +312,16 @@ func (core *core) lost(n *reactor.Node, silent time.Duration) {
 // open begins a connection.
 func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	s := core.s
-	c := &Conn{core: core, flags: tcp, peer: peer, opened: core.loop.Elapsed()}
+	var c *Conn
+	if core.handler.Serve == nil {
+		c = new(Conn)
+	} else {
+		co := new(Stream)
+		c = &co.conn
+		c.co = co
+	}
+	c.core, c.flags, c.peer = core, tcp, peer
+	c.opened = core.loop.Elapsed()
 	c.active = c.opened
 	c.node.Source = c
 	if err := core.loop.Add(&c.node, h, sys.EventIn); err != nil {
@@ -329,9 +338,8 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	if core.handler.Open != nil {
 		c.call(func() { core.handler.Open(c) })
 	}
-	if core.handler.Serve != nil && !c.is(over|closing) {
-		c.co = &Stream{c: c}
-		c.co.start(core.handler.Serve)
+	if c.co != nil && !c.is(over|closing) {
+		c.co.start()
 	}
 }
 

@@ -16,15 +16,13 @@ import (
 // only, and it must not block otherwise: no channel, no lock that is held for
 // long, no sleep (see Server.Blocked). It is an io.ReadWriter.
 type Stream struct {
-	c       *Conn
+	conn    Conn // in here, so that both are one allocation
 	resume  func() (struct{}, bool)
 	yield   func(struct{}) bool
 	running bool
-	waits   waiting
 	more    bool // there is something to receive, as far as is known
-	burst   int  // receives since it last waited
-	result  error
-	end     anysock.End
+	waits   waiting
+	burst   uint8 // receives since it last waited
 }
 
 // maxBurst bounds what a coroutine receives before the others get their turn.
@@ -41,17 +39,22 @@ const (
 )
 
 // start runs the handler until it waits for the first time.
-func (s *Stream) start(serve func(*Stream) error) {
-	s.resume, _ = iter.Pull(func(yield func(struct{}) bool) {
-		s.yield = yield
-		s.result = serve(s)
-	})
+func (s *Stream) start() {
+	s.resume, _ = iter.Pull(s.serve)
 	s.run()
+}
+
+// serve is the coroutine.
+func (s *Stream) serve(yield func(struct{}) bool) {
+	s.yield = yield
+	if err := s.conn.core.handler.Serve(s); err != nil {
+		s.conn.extra().result = err
+	}
 }
 
 // run lets the coroutine go on until it waits or has ended.
 func (s *Stream) run() {
-	c := s.c
+	c := &s.conn
 	s.waits = forNothing
 	s.running = true
 	alive := false
@@ -63,8 +66,8 @@ func (s *Stream) run() {
 	c.co = nil
 	switch {
 	case c.is(over | closing):
-	case s.result != nil:
-		_ = c.abortAs(anysock.AbortedByUs, s.result)
+	case c.trouble != nil && c.trouble.result != nil:
+		_ = c.abortAs(anysock.AbortedByUs, c.trouble.result)
 	default:
 		c.Close()
 	}
@@ -74,15 +77,15 @@ func (s *Stream) run() {
 // has ended.
 func (s *Stream) wait(w waiting) {
 	s.waits = w
-	s.c.push() // it would wait for the answer to what was not sent
-	s.c.watch()
+	s.conn.push() // it would wait for the answer to what was not sent
+	s.conn.watch()
 	s.yield(struct{}{})
 }
 
 // readable is called by the loop when something came.
 func (s *Stream) readable(failing bool) {
 	s.more = true
-	c := s.c
+	c := &s.conn
 	switch {
 	case s.waits == forBytes:
 		s.run()
@@ -112,7 +115,7 @@ func (s *Stream) over() {
 
 // Conn is the connection: its addresses, counts and value. What waits is done
 // through the Stream.
-func (s *Stream) Conn() *Conn { return s.c }
+func (s *Stream) Conn() *Conn { return &s.conn }
 
 // Read waits for bytes and receives at most len(p). io.EOF is the peer's end;
 // any other error is an *anysock.Error: the failure that ended the connection,
@@ -128,13 +131,13 @@ func (s *Stream) Read(p []byte) (int, error) {
 // they are valid until the next call of any method of s. So a connection that
 // waits has no buffer. The error is as for Read.
 func (s *Stream) Next() ([]byte, error) {
-	p := s.c.core.loop.Buffer
+	p := s.conn.core.loop.Buffer
 	n, err := s.receive(p)
 	return p[:n], err
 }
 
 func (s *Stream) receive(p []byte) (int, error) {
-	c := s.c
+	c := &s.conn
 	for {
 		switch {
 		case c.is(readEnded):
@@ -167,10 +170,10 @@ func (s *Stream) receive(p []byte) (int, error) {
 
 // closed is the error after the ending.
 func (s *Stream) closed(op string) error {
-	if t := s.c.trouble; t != nil && t.err != nil {
-		return s.c.failure(op, t.err)
+	if t := s.conn.trouble; t != nil && t.err != nil {
+		return s.conn.failure(op, t.err)
 	}
-	return &anysock.Error{Op: op, Addr: s.c.name(), Kind: anysock.KindClosed, Err: net.ErrClosed}
+	return &anysock.Error{Op: op, Addr: s.conn.name(), Kind: anysock.KindClosed, Err: net.ErrClosed}
 }
 
 // Write takes all of p. When Server.WriteBuffer bytes or more are on their way
@@ -179,7 +182,7 @@ func (s *Stream) closed(op string) error {
 // Conn.Write but ErrFull; one after len(p) says that the connection failed
 // while it waited.
 func (s *Stream) Write(p []byte) (int, error) {
-	c := s.c
+	c := &s.conn
 	if err := c.writable(); err != nil {
 		return 0, err
 	}
@@ -194,21 +197,22 @@ func (s *Stream) Write(p []byte) (int, error) {
 }
 
 // CloseWrite ends our direction behind what was written: see Conn.CloseWrite.
-func (s *Stream) CloseWrite() error { return s.c.CloseWrite() }
+func (s *Stream) CloseWrite() error { return s.conn.CloseWrite() }
 
 // Disconnect ends the connection in order and waits until it has ended: see
 // Conn.Close. It returns the ending, and the error that it means, nil after one
 // that was graceful or delivered.
 func (s *Stream) Disconnect() (anysock.End, error) {
-	c := s.c
+	c := &s.conn
 	c.Close()
 	c.push()
 	c.goOn()
 	for !c.is(over) {
 		s.wait(forEnding)
 	}
-	return s.end, s.end.Err
+	end := *c.trouble.end
+	return end, end.Err
 }
 
 // Abort ends the connection at once with a reset: see Conn.Abort.
-func (s *Stream) Abort() error { return s.c.Abort() }
+func (s *Stream) Abort() error { return s.conn.Abort() }

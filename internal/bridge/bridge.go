@@ -14,6 +14,8 @@ type Listening struct {
 	Limit     int     // of open connections; 0 is none
 	Exhausted func()  // counts a failure for want of descriptors or memory
 	Shed      func()  // counts a client that was reset for that reason
+
+	Closed <-chan struct{} // closed when the Listener is
 }
 
 var (

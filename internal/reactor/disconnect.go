@@ -24,7 +24,7 @@ type Bounds struct {
 type Outcome struct {
 	TheirEnd bool      // the peer's end was seen
 	EndSeen  time.Time // when, if it was during the Disconnect
-	Acked    bool      // all of ours is acknowledged, or nobody could say (a Unix socket)
+	Acked    bool      // all of ours is acknowledged, or nobody could say (a Unix socket, AcksKnown)
 	Unacked  int       // bytes that are not, without our end
 	Drained  int64     // bytes that came in and were discarded
 	Err      error     // the connection failed: an errno
@@ -37,7 +37,7 @@ type disconnect struct {
 	loop    *Loop
 	n       *Node
 	owner   Source // before
-	tcp     bool
+	counted bool   // Unacked tells what is under way
 	b       Bounds
 	done    func(Outcome)
 	o       Outcome
@@ -60,14 +60,14 @@ func (l *Loop) Disconnect(n *Node, tcp, ended, theirEnd bool, b Bounds, done fun
 			o.Err = err
 		}
 	}
-	d := &disconnect{loop: l, n: n, owner: n.Source, tcp: tcp, b: b, done: done, o: o}
+	d := &disconnect{loop: l, n: n, owner: n.Source, counted: tcp || !AcksKnown, b: b, done: done, o: o}
 	n.Source = d
 	if b.Total > 0 {
 		d.closeBy = l.now + b.Total
 	}
 	d.until = l.now + b.Patience
 	d.deaf = theirEnd || b.DrainBytes < 0
-	if tcp {
+	if d.counted {
 		d.owed, _ = l.Unacked(n)
 	}
 	if d.settled() {
@@ -97,7 +97,7 @@ func (d *disconnect) settled() bool {
 		if !d.deaf {
 			return false
 		}
-		if d.tcp {
+		if d.counted {
 			n, err := d.loop.Unacked(d.n)
 			if err == nil && n > 0 {
 				return false
@@ -116,7 +116,7 @@ func (d *disconnect) settled() bool {
 }
 
 func (d *disconnect) finish() {
-	if d.tcp && !d.o.Acked {
+	if d.counted && !d.o.Acked {
 		if n, err := d.loop.Unacked(d.n); err == nil {
 			d.o.Unacked = max(0, n-1) // our end counts as one
 		}
@@ -159,7 +159,7 @@ func (d *disconnect) Expired() {
 		d.finish()
 		return
 	}
-	if d.tcp {
+	if d.counted {
 		if n, err := d.loop.Unacked(d.n); err == nil && n < d.owed {
 			d.owed, d.until = n, l.now+d.b.Patience
 			d.arm()

@@ -10,6 +10,11 @@ import (
 	"github.com/anysock/anysock/internal/sys"
 )
 
+// AcksKnown says whether Unacked is what the peer's kernel has not acknowledged,
+// of TCP. Elsewhere it counts what our own kernel has not taken, of every
+// socket.
+const AcksKnown = true
+
 // A Handle is a socket that is not on a Loop: a descriptor number.
 type Handle int
 

@@ -13,25 +13,18 @@ const minCheck = 50 * time.Millisecond
 // unacknowledged (sys.Silence). A connection is looked at only while it may
 // owe an answer, so those that are idle cost nothing.
 type Monitor struct {
-	loop    *Loop
-	bound   time.Duration
-	lost    func(n *Node, silent time.Duration)
-	node    Node // its timer
-	entries []debtor
-	spare   []debtor // the slice that entries was before, for the next look
-}
-
-// A debtor is a connection that has sent something.
-type debtor struct {
-	n       *Node
-	gen     uint32
-	silence sys.Silence
+	loop     *Loop
+	bound    time.Duration
+	lost     func(n *Node, silent time.Duration)
+	node     Node    // its timer
+	sent     []*Node // those that have sent something since they owed nothing
+	silences map[*Node]*sys.Silence
 }
 
 // NewMonitor makes one that calls lost for a connection of which nothing was
 // heard for the bound.
 func (l *Loop) NewMonitor(bound time.Duration, lost func(n *Node, silent time.Duration)) *Monitor {
-	m := &Monitor{loop: l, bound: bound, lost: lost}
+	m := &Monitor{loop: l, bound: bound, lost: lost, silences: make(map[*Node]*sys.Silence)}
 	m.node.Source = m
 	return m
 }
@@ -43,7 +36,7 @@ func (m *Monitor) Owe(n *Node) {
 		return
 	}
 	n.owing = true
-	m.entries = append(m.entries, debtor{n: n, gen: n.gen})
+	m.sent = append(m.sent, n)
 	if !m.node.TimerSet() {
 		m.arm()
 	}
@@ -59,26 +52,38 @@ func (*Monitor) Ready(sys.Events) {}
 // Expired looks at all that may owe.
 func (m *Monitor) Expired() {
 	now := time.Now()
-	entries := m.entries
-	m.entries = m.spare[:0]
-	for _, e := range entries {
-		if e.n.gen != e.gen { // closed since, and perhaps in use again
+	nodes := m.sent
+	m.sent = nil // a burst is no reason to keep so much
+	for _, n := range nodes {
+		if !m.owes(n, now) {
+			n.owing = false
+			delete(m.silences, n)
 			continue
 		}
-		l, err := m.loop.Liveness(e.n)
-		switch {
-		case err != nil || l.Owed == 0:
-			e.n.owing = false
-		case e.silence.Lost(l, now, m.bound):
-			e.n.owing = false
-			m.lost(e.n, l.LastHeard)
-		default:
-			m.entries = append(m.entries, e)
-		}
+		m.sent = append(m.sent, n)
 	}
-	clear(entries)
-	m.spare = entries
-	if len(m.entries) > 0 && !m.node.TimerSet() {
+	if len(m.sent) > 0 && !m.node.TimerSet() {
 		m.arm()
 	}
+}
+
+// owes looks at one connection.
+func (m *Monitor) owes(n *Node, now time.Time) bool {
+	if !n.Open() {
+		return false
+	}
+	l, err := m.loop.Liveness(n)
+	if err != nil || l.Owed == 0 {
+		return false
+	}
+	s := m.silences[n]
+	if s == nil {
+		s = new(sys.Silence)
+		m.silences[n] = s
+	}
+	if !s.Lost(l, now, m.bound) {
+		return true
+	}
+	m.lost(n, l.LastHeard)
+	return false
 }
