@@ -2,7 +2,16 @@
 // is a module of its own, so that nothing it needs becomes a requirement of
 // the library, and holds nothing to import.
 //
-// One command runs everything, and -bench chooses:
+// There are two kinds. Servers and relays, ours and others', in C too, are
+// compared by the command cmd/compare, which writes docs/BENCHMARKS.md; what it
+// measures and how is told by internal/compare:
+//
+//	go -C bench run ./cmd/compare -list
+//	go -C bench run ./cmd/compare -o ../docs/BENCHMARKS.md
+//
+// What the library costs a Go program beside the package that it would use
+// instead is compared by the benchmarks here. One command runs everything, and
+// -bench chooses:
 //
 //	go -C bench test -run '^$' -bench .
 //	go -C bench test -run '^$' -bench Echo

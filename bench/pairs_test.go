@@ -6,7 +6,6 @@ package bench
 import (
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -14,15 +13,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anysock/anysock/bench/internal/stats"
 )
 
 var (
 	pairCount = flag.Int("pairs", 20, "how many alternating pairs a comparison takes (at least 6)")
 	markdown  = flag.String("markdown", "", "append the tables to this file")
 )
-
-// minPairs is the fewest of which the extremes enclose the median with 95 %.
-const minPairs = 6
 
 // slicesPerSlot is into how many parts each slot is cut. The two slots of a pair run
 // slice by slice in turn, so that what disturbs for longer than a slice
@@ -82,8 +80,8 @@ func (c *comparison) runPair(tb testing.TB, turned bool) {
 
 // comparePairs runs all comparisons side by side, one pair of each in turn.
 func comparePairs(tb testing.TB, comparisons ...*comparison) {
-	if *pairCount < minPairs {
-		tb.Fatalf("-pairs=%d: a 95 %% interval takes at least %d", *pairCount, minPairs)
+	if *pairCount < stats.MinValues {
+		tb.Fatalf("-pairs=%d: a 95 %% interval takes at least %d", *pairCount, stats.MinValues)
 	}
 	for i := range *pairCount {
 		for _, c := range comparisons {
@@ -103,31 +101,6 @@ func (c *comparison) ratios() []float64 {
 		r[i] = c.subjects[i].cost() / c.bases[i].cost()
 	}
 	return r
-}
-
-// median is the middle of the values, or between the two in the middle.
-func median(values []float64) float64 {
-	s := slices.Sorted(slices.Values(values))
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
-}
-
-// medianInterval encloses the median of what the values were drawn from with
-// a probability of at least 95 %. The number of values below that median is
-// binomial with p = 1/2 whatever the distribution, so leaving out the k-1
-// smallest and the k-1 greatest misses it with twice P(X < k). It takes the
-// greatest k that keeps this within 5 %.
-func medianInterval(values []float64) (low, high float64) {
-	s := slices.Sorted(slices.Values(values))
-	n := len(s)
-	outside, p, k := 0.0, math.Pow(0.5, float64(n)), 0
-	for outside+p <= 0.025 && k < n/2 {
-		outside += p
-		p *= float64(n-k) / float64(k+1)
-		k++
-	}
-	k = max(k, 1) // of fewer than minPairs values, all
-	return s[k-1], s[n-k]
 }
 
 // mapped is f of every sample.
@@ -160,18 +133,18 @@ func (r report) table(comparisons []*comparison) string {
 	fmt.Fprintf(&b, "%s\n%s\n", head, rule)
 	for _, c := range comparisons {
 		ratios := c.ratios()
-		low, high := medianInterval(ratios)
+		low, high := stats.Interval(ratios)
 		fmt.Fprintf(&b, "| %s / %s | %.3f | %.3f to %.3f | %.3f to %.3f | %.3f / %.3f |",
-			c.subject.name, c.base.name, median(ratios), low, high, slices.Min(ratios), slices.Max(ratios),
-			r.scale*median(mapped(c.subjects, sample.cost)), r.scale*median(mapped(c.bases, sample.cost)))
+			c.subject.name, c.base.name, stats.Median(ratios), low, high, slices.Min(ratios), slices.Max(ratios),
+			r.scale*stats.Median(mapped(c.subjects, sample.cost)), r.scale*stats.Median(mapped(c.bases, sample.cost)))
 		if r.allocs {
-			fmt.Fprintf(&b, " %.2f / %.2f |", median(mapped(c.subjects, allocsPerWork)), median(mapped(c.bases, allocsPerWork)))
+			fmt.Fprintf(&b, " %.2f / %.2f |", stats.Median(mapped(c.subjects, allocsPerWork)), stats.Median(mapped(c.bases, allocsPerWork)))
 		}
 		b.WriteByte('\n')
 	}
 	first := comparisons[0]
 	verdict := "reached"
-	if median(first.ratios()) > r.target {
+	if stats.Median(first.ratios()) > r.target {
 		verdict = "missed"
 	}
 	fmt.Fprintf(&b, "\n%d alternating pairs in one run; the median is to be at most %.2f: %s. The second row shows the noise. %s\n",
@@ -202,8 +175,8 @@ func (r report) publish(b *testing.B, comparisons ...*comparison) {
 		}
 	}
 	first := comparisons[0].ratios()
-	low, high := medianInterval(first)
-	b.ReportMetric(median(first), "ratio")
+	low, high := stats.Interval(first)
+	b.ReportMetric(stats.Median(first), "ratio")
 	b.ReportMetric(low, "ratio-low")
 	b.ReportMetric(high, "ratio-high")
 	b.ReportMetric(0, "ns/op") // the time of a whole run says nothing
@@ -219,31 +192,6 @@ func appendFile(name, text string) error {
 		err = cerr
 	}
 	return err
-}
-
-func TestMedianInterval(t *testing.T) {
-	count := func(n int) []float64 { // n values in no order: 1 to n
-		v := make([]float64, n)
-		for i := range v {
-			v[i] = float64((i*7)%n + 1)
-		}
-		return v
-	}
-	for _, c := range []struct {
-		n         int
-		low, high float64
-	}{
-		// Tables of the sign test, two-sided 5 %.
-		{6, 1, 6}, {8, 1, 8}, {9, 2, 8}, {20, 6, 15}, {25, 8, 18}, {50, 18, 33},
-	} {
-		values := count(c.n)
-		if low, high := medianInterval(values); low != c.low || high != c.high {
-			t.Errorf("of %d values: %v to %v, want %v to %v", c.n, low, high, c.low, c.high)
-		}
-		if m, want := median(values), float64(c.n+1)/2; m != want {
-			t.Errorf("median of 1 to %d = %v, want %v", c.n, m, want)
-		}
-	}
 }
 
 // A fakeSlot notes that it ran.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/bench/internal/stats"
 	_ "github.com/anysock/anysock/transport/ssh"
 	"golang.org/x/crypto/ssh"
 )
@@ -219,6 +220,6 @@ func BenchmarkSSH(b *testing.B) {
 	report{
 		title: "SSH: throughput of one stream", unit: "ms per MiB", scale: 1000, target: 1.10,
 		methods: fmt.Sprintf("Both ends in one process on loopback, writes of 64 KiB. Elapsed, the ratio of the medians: %.3f; of the noise: %.3f.",
-			median(ours)/median(theirs), median(again)/median(other)),
+			stats.Median(ours)/stats.Median(theirs), stats.Median(again)/stats.Median(other)),
 	}.publish(b, subject, noise)
 }

@@ -33,6 +33,8 @@ type command struct {
 	pipe   bool     // standard input is a pipe that the test writes
 	stdout *os.File // instead of a buffer
 	env    []string // more of it
+
+	lifetime time.Duration // instead of the usual one
 }
 
 // A process is a program that a test has started. It is killed at the end of
@@ -49,7 +51,11 @@ type process struct {
 
 func start(t *testing.T, c command) *process {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
+	limit := lifetime
+	if c.lifetime > 0 {
+		limit = c.lifetime
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	p := &process{t: t, name: c.argv[0], cmd: exec.CommandContext(ctx, c.argv[0], c.argv[1:]...), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), c.env...)
 	p.cmd.Stderr = &p.errs

@@ -45,7 +45,7 @@ type trouble struct {
 	end     *anysock.End // for Stream.Disconnect
 }
 
-type flags uint16
+type flags uint32
 
 const (
 	isTCP         flags = 1 << iota
@@ -62,6 +62,9 @@ const (
 	peerGaveUp          // reset: it ended first
 	flooded             // enough of what comes after Close was discarded
 	unwanted            // something came that the coroutine does not wait for
+	byEdge              // watched by edges: told once, until it was read empty
+	readable            // something may be there to be received
+	hungUp              // an end or a failure was reported that is still to be received
 )
 
 func (c *Conn) is(f flags) bool { return c.flags&f != 0 }
@@ -120,7 +123,7 @@ func (c *Conn) LocalAddr() net.Addr {
 // goroutine, and does not wait. The connection may have ended when f runs. The
 // error matches net.ErrClosed when the server has ended; it is of KindLimit
 // when MaxPosts functions are waiting.
-func (c *Conn) Post(f func()) error { return c.core.post(f) }
+func (c *Conn) Post(f func()) error { return c.core.post(func() { c.call(f) }) }
 
 // name is the peer for messages.
 func (c *Conn) name() string {
@@ -143,17 +146,20 @@ func (c *Conn) Ready(found sys.Events) {
 	}
 }
 
-// receive takes what has come, once: if there is more the loop says so again,
-// after the others had their turn.
+// receive takes what has come, once: if there is more it comes to that after
+// the others had their turn.
 func (c *Conn) receive(found sys.Events) {
 	failing := found&sys.EventError != 0
 	if c.is(readEnded) {
 		c.afterEnd(failing)
 		return
 	}
+	c.flags |= readable
+	if found&(sys.EventPeerEnd|sys.EventHangUp|sys.EventError) != 0 {
+		c.flags |= hungUp
+	}
 	if c.held() && !failing {
-		// Nothing is to be received for now. A hang-up would be reported for
-		// ever, and an end that cannot be read yet waits.
+		// Nothing is to be received for now.
 		c.watch()
 		return
 	}
@@ -161,8 +167,22 @@ func (c *Conn) receive(found sys.Events) {
 		c.co.readable(failing)
 		return
 	}
-	n, err := c.core.loop.Recv(&c.node, c.core.loop.Buffer)
-	c.took(c.core.loop.Buffer, n, err, failing)
+	buffer := c.core.loop.Buffer
+	n, err := c.core.loop.Recv(&c.node, buffer)
+	if c.emptied(n, len(buffer)) {
+		c.flags &^= readable
+	}
+	c.took(buffer, n, err, failing)
+	if c.flags&(readable|byEdge|readEnded|over|disconnecting) == readable|byEdge && !c.held() {
+		c.core.loop.Again(&c.node)
+	}
+}
+
+// emptied reports whether a receive that brought n bytes of at most size has
+// left nothing. That of a Unix socket may end where a message with descriptors
+// does; but it is watched by level, so that what is left is reported.
+func (c *Conn) emptied(n, size int) bool {
+	return n <= 0 || n < size && !c.is(hungUp) || !c.is(byEdge)
 }
 
 // took has the bytes of one receive handled, or its end or failure.
@@ -220,9 +240,16 @@ func (c *Conn) watch() {
 	if c.is(over | disconnecting) {
 		return
 	}
+	held := c.held()
 	var want sys.Events
-	if !c.is(readEnded) && !c.held() {
-		want |= sys.EventIn
+	if c.is(byEdge) {
+		// All that there is, and once asked for always: it is told once.
+		want = inOrder | c.node.Wanted()&sys.EventOut
+		if c.is(readable) && !held && !c.is(readEnded) {
+			c.core.loop.Again(&c.node)
+		}
+	} else if !c.is(readEnded) && !held {
+		want = sys.EventIn // a hang-up would be reported for ever
 	}
 	if c.out != nil && !c.is(resting) {
 		want |= sys.EventOut
@@ -234,6 +261,9 @@ func (c *Conn) watch() {
 		c.fail(anysock.OpWait, err)
 	}
 }
+
+// inOrder is what a connection that is watched by edges is watched for.
+const inOrder = sys.EventIn | sys.EventPeerEnd | sys.EventEdge
 
 // peerEnded: what came was an end, unless a write has failed before with
 // anything but the kernel's word that the peer's end had come first
@@ -371,6 +401,10 @@ func (c *Conn) Close() {
 // goOn does the next step of a Close: the queue, then the disconnect.
 func (c *Conn) goOn() {
 	if !c.is(closing) || c.is(over|disconnecting) {
+		return
+	}
+	if t := c.trouble; t != nil && t.err != nil {
+		c.fail(anysock.OpDisconnect, t.err) // a write has found that out
 		return
 	}
 	core := c.core

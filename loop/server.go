@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"runtime"
 	"runtime/debug"
@@ -42,8 +43,10 @@ type Server struct {
 	// Draining is told by Shutdown how many connections are left when the
 	// listeners are closed, if there are any; nil is nobody.
 	Draining func(connections int)
-	// Trouble is told when a listener pauses for want of descriptors or memory,
-	// at most once a second; nil is nobody.
+	// Trouble is told of what is nobody's ending: that a listener pauses for want
+	// of descriptors or memory, at most once a second, and of each handler that
+	// panicked (*PanicError), which is logged if Trouble is nil. It is called on
+	// a loop.
 	Trouble func(err error)
 
 	once  sync.Once
@@ -324,7 +327,12 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	c.opened = core.loop.Elapsed()
 	c.active = c.opened
 	c.node.Source = c
-	if err := core.loop.Add(&c.node, h, sys.EventIn); err != nil {
+	want := sys.EventIn
+	if reactor.Edges && c.is(isTCP) {
+		c.flags |= byEdge
+		want = inOrder
+	}
+	if err := core.loop.Add(&c.node, h, want); err != nil {
 		h.Close()
 		s.giveBack()
 		s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
@@ -399,11 +407,20 @@ func (core *core) gone() {
 func (core *core) protect(c *Conn, f func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			core.out = core.out[:0]
-			_ = c.abortAs(anysock.AbortedByUs, &PanicError{Value: v, Stack: debug.Stack()})
+			core.panicked(c, &PanicError{Value: v, Stack: debug.Stack()})
 		}
 	}()
 	f()
+}
+
+func (core *core) panicked(c *Conn, e *PanicError) {
+	core.out = core.out[:0]
+	_ = c.abortAs(anysock.AbortedByUs, e)
+	if core.s.Trouble != nil {
+		core.s.Trouble(e)
+		return
+	}
+	slog.Error("anysock/loop: "+e.Error(), slog.String("peer", c.name()), slog.String("stack", string(e.Stack)))
 }
 
 func (core *core) post(f func()) error {
@@ -475,7 +492,7 @@ func (s *Server) closeListeners() (queued int) {
 	var n atomic.Int64
 	for _, core := range s.cores {
 		all.Add(1)
-		core.loop.Tell(func() {
+		told := core.loop.Tell(func() {
 			defer all.Done()
 			for _, a := range core.acceptors {
 				taken, err := a.Drain()
@@ -485,6 +502,9 @@ func (s *Server) closeListeners() (queued int) {
 				}
 			}
 		})
+		if !told { // a handler has ended the loop's goroutine (runtime.Goexit)
+			all.Done()
+		}
 	}
 	all.Wait()
 	s.mu.Lock()
@@ -523,7 +543,7 @@ func (s *Server) cut() int {
 	var n atomic.Int64
 	for _, core := range s.cores {
 		all.Add(1)
-		core.loop.Tell(func() {
+		told := core.loop.Tell(func() {
 			defer all.Done()
 			for node := range core.loop.Nodes {
 				if c, ok := node.Owner().(*Conn); ok {
@@ -532,6 +552,9 @@ func (s *Server) cut() int {
 				}
 			}
 		})
+		if !told {
+			all.Done()
+		}
 	}
 	all.Wait()
 	return int(n.Load())

@@ -40,5 +40,5 @@ func writeLines(c *Conn) {
 			return // so does nobody
 		}
 	}
-	c.core.loop.Tell(func() { c.call(func() { writeLines(c) }) })
+	_ = c.Post(func() { writeLines(c) }) // the loop runs: this is it
 }

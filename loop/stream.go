@@ -20,7 +20,6 @@ type Stream struct {
 	resume  func() (struct{}, bool)
 	yield   func(struct{}) bool
 	running bool
-	more    bool // there is something to receive, as far as is known
 	waits   waiting
 	burst   uint8 // receives since it last waited
 }
@@ -84,14 +83,13 @@ func (s *Stream) wait(w waiting) {
 
 // readable is called by the loop when something came.
 func (s *Stream) readable(failing bool) {
-	s.more = true
 	c := &s.conn
 	switch {
 	case s.waits == forBytes:
 		s.run()
 	case failing && s.waits == forRoom:
 		c.breakOff(c.core.loop.TakeError(&c.node))
-	case !s.running:
+	case !s.running && !c.is(byEdge):
 		// Nobody wants it now.
 		c.flags |= unwanted
 		c.watch()
@@ -144,7 +142,7 @@ func (s *Stream) receive(p []byte) (int, error) {
 			return 0, io.EOF
 		case c.is(over | closing):
 			return 0, s.closed(anysock.OpRead)
-		case !s.more || s.burst >= maxBurst:
+		case !c.is(readable) || s.burst >= maxBurst:
 			s.burst = 0
 			c.flags &^= unwanted
 			s.wait(forBytes)
@@ -152,8 +150,8 @@ func (s *Stream) receive(p []byte) (int, error) {
 		}
 		n, err := c.core.loop.Recv(&c.node, p)
 		s.burst++
-		if n < len(p) {
-			s.more = false // or it comes with the loop's next look
+		if n < len(p) && c.emptied(n, len(p)) {
+			c.flags &^= readable
 		}
 		switch {
 		case n > 0:

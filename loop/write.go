@@ -60,10 +60,10 @@ func (c *Conn) put(p []byte) {
 // writable is nil if more may be written.
 func (c *Conn) writable() error {
 	switch {
+	case c.trouble != nil && c.trouble.err != nil && !c.is(aborted):
+		return c.failure(anysock.OpWrite, c.trouble.err)
 	case c.is(over):
 		return &anysock.Error{Op: anysock.OpWrite, Addr: c.name(), Kind: anysock.KindClosed, Err: net.ErrClosed}
-	case c.trouble != nil && c.trouble.err != nil:
-		return c.failure(anysock.OpWrite, c.trouble.err)
 	case c.is(writeEnded):
 		return &anysock.Error{Op: anysock.OpWrite, Addr: c.name(), Kind: anysock.KindState, Err: errWriteEnded}
 	}

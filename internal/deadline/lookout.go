@@ -97,6 +97,9 @@ func (l *Lookout) Read(p []byte) (n int, err error) {
 			return 0, nil
 		case l.ring.n > 0:
 			n = l.ring.take(p)
+			if l.ring.n == 0 && l.filling {
+				l.apply(longAgo) // to wait without the buffer
+			}
 			l.idle()
 			l.announce() // there is room
 			return n, nil
@@ -261,11 +264,13 @@ func (l *Lookout) readAhead() {
 // there are bytes in it.
 func (l *Lookout) fill() error {
 	l.apply(time.Time{})
-	l.mu.Unlock()
-	err := l.src.Wait()
-	l.mu.Lock()
-	if err != nil || l.gone {
-		return err
+	if l.ring.n == 0 {
+		l.mu.Unlock()
+		err := l.src.Wait()
+		l.mu.Lock()
+		if err != nil || l.gone {
+			return err
+		}
 	}
 	room := l.ring.room()
 	l.filling = true

@@ -194,9 +194,17 @@ func TestLookoutReadsAhead(t *testing.T) {
 			t.Errorf("what was read is not what was there, %v", err)
 		}
 		<-sent
-		<-time.After(2 * Relief)
-		if buffer() {
-			t.Error("a buffer is held")
+		// Nor when a caller has left nothing and does not come back.
+		for range 3 {
+			<-time.After(2 * Relief)
+			mustWrite(t, peer, "x")
+			synctest.Wait()
+			if n := l.Buffered(); n != 1 || !buffer() {
+				t.Errorf("%d bytes are buffered", n)
+			}
+			if n, err := l.Read(got); n != 1 || err != nil || buffer() {
+				t.Errorf("%d, %v, or a buffer is held", n, err)
+			}
 		}
 	})
 }

@@ -33,6 +33,8 @@ type Acceptor struct {
 	node   Node
 	socket listening
 	loop   *Loop
+	batch  int // connections to take at once
+	streak int // batches that were full since it grew
 	shared bool
 	paused bool
 	closed bool
@@ -40,9 +42,14 @@ type Acceptor struct {
 	since  time.Time     // the trouble began
 }
 
-// acceptBatch bounds the connections taken at once, so that those that are
-// there get their turn.
-const acceptBatch = 64
+// maxBatch bounds the connections taken at once, so that those that are there
+// get their turn.
+const maxBatch = 64
+
+// growAfter is how many full batches make the next ones twice as large. The
+// socket stays readable while somebody waits, so there is nothing to lose but
+// the call that finds nobody.
+const growAfter = 4
 
 // Start begins to accept from the listening socket h, which the Acceptor closes
 // in the end. shared means that other Loops accept from the same socket.
@@ -114,7 +121,7 @@ func (a *Acceptor) Drain() (taken int, err error) {
 
 // Ready is called when connections wait.
 func (a *Acceptor) Ready(sys.Events) {
-	for range acceptBatch {
+	for range max(1, a.batch) {
 		if a.Reserve != nil && !a.Reserve() {
 			a.Pause()
 			return
@@ -131,6 +138,7 @@ func (a *Acceptor) Ready(sys.Events) {
 				return
 			}
 		case errors.Is(err, sys.ErrWouldBlock):
+			a.batch, a.streak = 1, 0
 			return
 		case sys.OneConnections(err):
 		case sys.ClassOf(err) == sys.Exhausted:
@@ -140,6 +148,9 @@ func (a *Acceptor) Ready(sys.Events) {
 			a.Failed(err)
 			return
 		}
+	}
+	if a.streak++; a.streak == growAfter {
+		a.batch, a.streak = min(2*max(1, a.batch), maxBatch), 0
 	}
 }
 

@@ -75,6 +75,7 @@ func (l *Loop) Disconnect(n *Node, tcp, ended, theirEnd bool, b Bounds, done fun
 	}
 	// The acknowledgement of our end wakes an edge-triggered wait, that of
 	// data does not (docs/notes/ack-events).
+	n.want = 0 // what is there already is to be told, whatever was asked for before
 	if err := l.Want(n, sys.EventIn|sys.EventOut|sys.EventPeerEnd|sys.EventEdge); err != nil {
 		d.o.Err = err
 		d.finish()

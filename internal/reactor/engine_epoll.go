@@ -36,6 +36,11 @@ const NoHandle Handle = -1
 // Close closes a socket that is not on a Loop.
 func (h Handle) Close() { sys.RawClose(int(h)) }
 
+// Edges: a Node that is watched by edges is told in time, and a receive from a
+// TCP socket that brings less than there was room for has emptied it, unless
+// its end or a failure was reported.
+const Edges = true
+
 // handle is a Node's: its descriptor number.
 type handle = int32
 
@@ -163,7 +168,7 @@ func (l *Loop) Add(n *Node, h Handle, want sys.Events) error {
 	if err := e.epoll.Add(int(h), want, uint64(e.gen)<<32|uint64(uint32(h))); err != nil {
 		return err
 	}
-	n.handle, n.gen, n.want, n.owing = handle(h), e.gen, want, false
+	n.handle, n.gen, n.want, n.owing, n.again = handle(h), e.gen, want, false, false
 	e.nodes[h] = n
 	return nil
 }

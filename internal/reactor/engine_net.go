@@ -19,6 +19,9 @@ import (
 // of every socket.
 const AcksKnown = false
 
+// Edges is false: nothing is to be gained by edges.
+const Edges = false
+
 // A Handle is a socket that is not on a Loop. Once it was on one it stays with
 // that Loop, which keeps what it has received ahead.
 type Handle struct {

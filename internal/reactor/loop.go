@@ -2,6 +2,7 @@ package reactor
 
 import (
 	"errors"
+	"github.com/anysock/anysock/internal/sys"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Loop struct {
 	base   time.Time
 	now    time.Duration // since base, when the last wait returned
 	wheel  wheel
+	again  []*Node // to be called again
+	called []*Node // the slice that again was before, for the next
 
 	stopped bool          // Stop was called; the loop's goroutine only
 	ended   chan struct{} // closed when Run has returned
@@ -87,13 +90,34 @@ func (l *Loop) Run() {
 		if l.engine.rest() {
 			l.runPosts()
 		}
+		if len(l.again) > 0 {
+			l.callAgain()
+		}
 		l.wheel.advance(l.ticks())
 		l.beat.Add(1)
 	}
 }
 
+// callAgain calls those who have left something. What they leave now is for
+// the next time.
+func (l *Loop) callAgain() {
+	nodes := l.again
+	l.again = l.called[:0]
+	for i, n := range nodes {
+		nodes[i] = nil
+		if n.again && n.gen != 0 {
+			n.again = false
+			n.Source.Ready(sys.EventIn)
+		}
+	}
+	l.called = nodes
+}
+
 // patience is how long the wait may take; negative is for ever.
 func (l *Loop) patience() time.Duration {
+	if len(l.again) > 0 {
+		return 0
+	}
 	due, ok := l.wheel.next()
 	if !ok {
 		return -1
@@ -152,14 +176,16 @@ func (l *Loop) Post(f func()) error {
 	return nil
 }
 
-// Tell is Post for those who tell a loop of few things: it knows no bound, and
-// after the loop's end nobody listens.
-func (l *Loop) Tell(f func()) {
+// Tell is Post for those who tell a loop of few things: it knows no bound.
+// False: the loop has ended, and f is not run.
+func (l *Loop) Tell(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.over {
-		l.post(f)
+	if l.over {
+		return false
 	}
+	l.post(f)
+	return true
 }
 
 func (l *Loop) post(f func()) {

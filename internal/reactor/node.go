@@ -28,6 +28,7 @@ type Node struct {
 	want     sys.Events
 	handle   handle
 	owing    bool // a Monitor has it
+	again    bool // it is to be called again: see Again
 }
 
 // Open reports whether the Node has a descriptor.
@@ -47,6 +48,15 @@ func (l *Loop) Want(n *Node, want sys.Events) error {
 	}
 	n.want = want
 	return nil
+}
+
+// Again has the Source called with EventIn when the others that are ready had
+// their turn, although nothing may be reported: it has left something unread.
+func (l *Loop) Again(n *Node) {
+	if !n.again && n.gen != 0 {
+		n.again = true
+		l.again = append(l.again, n)
+	}
 }
 
 // Close closes the descriptor and stops the timer. Closing again does nothing.

@@ -28,7 +28,6 @@ type receiver struct {
 	left    int64          // of the payload of its frame, in bytes
 	last    bool           // that frame ends the message
 	lent    bool           // raw lies in the buffer of the caller of Read
-	ahead   bool           // Wait was called
 
 	looks atomic.Bool  // it waits for what comes, and not for the program
 	turns atomic.Int64 // how often it has begun to
@@ -66,7 +65,6 @@ func (r *receiver) begin() {
 func (r *receiver) Wait() error {
 	r.begin()
 	defer r.looks.Store(false)
-	r.ahead = true
 	for {
 		if err := r.advance(); err != nil {
 			return err
@@ -81,41 +79,23 @@ func (r *receiver) Wait() error {
 }
 
 // Read waits for the first byte, and returns what came with it: the payloads of
-// all frames that are here and that p has room for. After Wait, which is only
-// for who reads ahead, it takes what else there is below.
+// all frames that are here and that p has room for.
 func (r *receiver) Read(p []byte) (n int, err error) {
 	r.begin()
 	defer r.looks.Store(false)
 	defer r.store()
-	ahead := r.ahead
-	r.ahead = false
 	for {
 		n, err = r.take(p)
-		if n > 0 || err != nil {
-			break
+		switch {
+		case n > 0:
+			return n, nil // an error comes again
+		case err != nil:
+			return 0, err
 		}
 		if err = r.fill(p); err != nil {
 			return 0, err
 		}
 	}
-	for ahead && err == nil && n < len(p) && r.more() {
-		if err = r.fill(p[n:]); err != nil {
-			break
-		}
-		var m int
-		m, err = r.take(p[n:])
-		n += m
-	}
-	if n > 0 {
-		err = nil // what ended it is said again
-	}
-	return n, err
-}
-
-// more reports whether a fill would not wait.
-func (r *receiver) more() bool {
-	n, err := r.s.below.Unread()
-	return n > 0 && err == nil
 }
 
 // store puts what is left of raw where it can stay between two calls: it is less
@@ -247,8 +227,8 @@ func (r *receiver) advance() error {
 // header lets the library read a header, and the control frame that it belongs
 // to.
 func (r *receiver) header(h header) error {
-	message, err := r.message, error(nil)
-	kind := websocket.MessageBinary
+	message, kind := r.message, websocket.MessageBinary
+	var err error
 	if message == nil {
 		kind, message, err = r.s.conn.Reader(background)
 	} else {
