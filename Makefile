@@ -35,7 +35,7 @@ TOOLS := $(BIN)/.tools-$(shell $(GO) env GOVERSION)
 # Says when a part of the check began.
 stamp = @printf '[%s] %s\n' "$$(date +%T)" $@
 
-.PHONY: help check test race vet lint fmt fmt-check tidy-check cross test-386 fuzz bench soak notes build tools clean
+.PHONY: help check test race vet lint fmt fmt-check tidy-check cross test-386 fuzz bench bench-library soak notes build tools clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -90,7 +90,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		echo "$$(dirname $$file) $${name#func }"; \
 		$(GO) test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" </dev/null; done
 
-bench: ## the comparisons under bench/; BENCH=regexp chooses
+bench: ## compare with other servers and relays, into docs/BENCHMARKS.md (ten minutes)
+	$(GO) -C bench run ./cmd/compare -o ../docs/BENCHMARKS.md
+
+bench-library: ## Conn against the libraries used bare; BENCH=regexp chooses
 	$(GO) -C bench test -run '^$$' -bench '$(BENCH)' -timeout 60m ./...
 
 soak: ## relays under verify while system calls fail, for SOAK (10m)

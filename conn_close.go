@@ -575,9 +575,12 @@ func (c *Conn) closeInBackground() {
 	default:
 		// The bound is reached, or our end could not be sent.
 		o.unacked = c.unackedBytes()
-		if o.unacked > 0 || !errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case !errors.Is(err, context.DeadlineExceeded):
 			o.how, o.err = Lost, err
-		} else {
+		case o.unacked > 0:
+			o.lost(c, c.opts.CloseTimeout)
+		default:
 			o.how = Delivered
 			if c.caps.Has(CapCloseAck) {
 				o.ackedBy = c.acknowledger()

@@ -232,6 +232,9 @@ func BenchmarkWebSocket(b *testing.B) {
 // read, ours without one (it reads by itself) and with one.
 func BenchmarkWebSocketIdle(b *testing.B) {
 	for b.Loop() {
+		// A run before, for the stacks that the runtime keeps: without it the
+		// first has to pay for them.
+		_ = idleCost(b, bareWebSockets, true)
 		bare := idleCost(b, bareWebSockets, true)
 		ours := idleCost(b, connWebSockets, false)
 		reading := idleCost(b, connWebSockets, true)

@@ -65,6 +65,7 @@ const (
 	byEdge              // watched by edges: told once, until it was read empty
 	readable            // something may be there to be received
 	hungUp              // an end or a failure was reported that is still to be received
+	broken              // a failure was: it is come to, whatever is wanted
 )
 
 func (c *Conn) is(f flags) bool { return c.flags&f != 0 }
@@ -149,16 +150,19 @@ func (c *Conn) Ready(found sys.Events) {
 // receive takes what has come, once: if there is more it comes to that after
 // the others had their turn.
 func (c *Conn) receive(found sys.Events) {
-	failing := found&sys.EventError != 0
 	if c.is(readEnded) {
-		c.afterEnd(failing)
+		c.afterEnd(found&sys.EventError != 0)
 		return
 	}
 	c.flags |= readable
 	if found&(sys.EventPeerEnd|sys.EventHangUp|sys.EventError) != 0 {
 		c.flags |= hungUp
 	}
-	if c.held() && !failing {
+	if found&sys.EventError != 0 {
+		c.flags |= broken
+	}
+	failing := c.is(broken)
+	if c.held() {
 		// Nothing is to be received for now.
 		c.watch()
 		return
@@ -209,6 +213,7 @@ func (c *Conn) took(p []byte, n int, err error, failing bool) {
 // recvFailed rests if that may help.
 func (c *Conn) recvFailed(err error) {
 	if sys.ClassOf(err) == sys.Exhausted {
+		c.flags |= readable // it has emptied nothing, and no edge will come for it again
 		c.rest()
 		return
 	}
@@ -226,6 +231,9 @@ func (c *Conn) gotBytes(n int) {
 // held reports whether nothing may be received: the peer does not take what is
 // written, or the handler does not want more.
 func (c *Conn) held() bool {
+	if c.is(broken) {
+		return false
+	}
 	if c.is(closing) {
 		return c.is(flooded)
 	}

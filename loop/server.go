@@ -407,7 +407,11 @@ func (core *core) gone() {
 func (core *core) protect(c *Conn, f func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			core.panicked(c, &PanicError{Value: v, Stack: debug.Stack()})
+			e, ok := v.(*PanicError) // a coroutine's
+			if !ok {
+				e = &PanicError{Value: v, Stack: debug.Stack()}
+			}
+			core.panicked(c, e)
 		}
 	}()
 	f()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"runtime/debug"
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/sys"
@@ -45,6 +46,11 @@ func (s *Stream) start() {
 
 // serve is the coroutine.
 func (s *Stream) serve(yield func(struct{}) bool) {
+	defer func() {
+		if v := recover(); v != nil { // seen by the loop, where this stack is gone
+			panic(&PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
 	s.yield = yield
 	if err := s.conn.core.handler.Serve(s); err != nil {
 		s.conn.extra().result = err

@@ -50,6 +50,10 @@ func (l *Loop) Want(n *Node, want sys.Events) error {
 	return nil
 }
 
+// Rearm looks at the descriptor's state anew, although what it is watched for
+// stays the same: one that is watched by edges is told once more.
+func (l *Loop) Rearm(n *Node) error { return l.engine.modify(n, n.want) }
+
 // Again has the Source called with EventIn when the others that are ready had
 // their turn, although nothing may be reported: it has left something unread.
 func (l *Loop) Again(n *Node) {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// minAhead and maxAhead bound what is received ahead of a Recv: as much as
-	// the peer sends at once, within them.
+	// minAhead and maxAhead bound one receive ahead of a Recv: as much as the
+	// peer sends at once, within them. maxAhead bounds what is kept, too.
 	minAhead = 1 << 10
 	maxAhead = BufferSize
 	// sendAhead is what Send takes before the kernel did.
@@ -31,7 +31,7 @@ const allEvents = sys.EventIn | sys.EventOut | sys.EventError | sys.EventPeerEnd
 // sends while something is to be sent. For a listening socket one accepts.
 //
 //	goroutine  runs from               until
-//	receive    wanted for the first    the peer's end, a failure, or close
+//	receive    wanted for the first    the peer's end, a failure, or close; it pauses while maxAhead is kept
 //	transmit   something is to send    all is sent, or close
 //	accept     watched for the first   close
 //
@@ -131,10 +131,10 @@ func (p *port) feed() {
 	}
 }
 
-// hungry reports whether to receive: because that is wanted, or because of the
-// end that follows a failure to send.
+// hungry reports whether to receive ahead. Once somebody has wanted that it goes
+// on without, as far as there is room, so that a failure is noticed.
 func (p *port) hungry() bool {
-	return len(p.in) == 0 && p.inErr == nil && (p.want&sys.EventIn != 0 || p.outErr != nil)
+	return len(p.in) < maxAhead && p.inErr == nil && (p.receiving || p.want&sys.EventIn != 0 || p.outErr != nil)
 }
 
 // receive is the goroutine that receives ahead.
@@ -150,17 +150,17 @@ func (p *port) receive() {
 		if p.shut {
 			return
 		}
-		if len(buf) != p.size {
-			buf = make([]byte, p.size)
+		if room := min(p.size, maxAhead-len(p.in)); room > cap(buf) || p.size < cap(buf)/2 {
+			buf = make([]byte, room)
+		} else {
+			buf = buf[:room]
 		}
 		mu.Unlock()
 		n, err := p.fd.Read(buf)
-		if exhausted(err) {
-			time.Sleep(shortage)
-		}
+		again := passes(err)
 		mu.Lock()
 		switch {
-		case exhausted(err):
+		case again:
 			continue
 		case err != nil:
 			p.inErr = err
@@ -171,12 +171,22 @@ func (p *port) receive() {
 		case n < len(buf)/8:
 			p.size = max(p.size/2, minAhead)
 		}
-		p.in = buf[:n]
+		p.in = append(p.in, buf[:n]...)
 		p.note(sys.EventIn)
 	}
 }
 
-func exhausted(err error) bool { return err != nil && sys.ClassOf(err) == sys.Exhausted }
+// passes waits out an error that is none of the connection's.
+func passes(err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case sys.ClassOf(err) == sys.Exhausted:
+		time.Sleep(shortage)
+		return true
+	}
+	return err == syscall.EINTR
+}
 
 func (p *port) recv(b []byte) (int, error) {
 	p.engine.mu.Lock()
@@ -184,7 +194,9 @@ func (p *port) recv(b []byte) (int, error) {
 	switch {
 	case len(p.in) > 0:
 		n := copy(b, p.in)
-		p.in = p.in[n:]
+		if p.in = p.in[n:]; len(p.in) == 0 {
+			p.in = nil // whoever is idle has no buffer
+		}
 		p.feed()
 		return n, nil
 	case p.inErr == io.EOF:
@@ -261,14 +273,12 @@ func (p *port) transmit() {
 		for len(b) > 0 && !p.shut && p.outErr == nil {
 			mu.Unlock()
 			n, err := p.fd.Write(b[:min(len(b), sendPiece)])
-			if exhausted(err) {
-				time.Sleep(shortage)
-			}
+			again := passes(err)
 			mu.Lock()
 			b = b[n:]
 			p.flying -= n
 			p.note(sys.EventOut)
-			if err != nil && !exhausted(err) {
+			if err != nil && !again {
 				p.failed(err)
 			}
 		}

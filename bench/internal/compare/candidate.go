@@ -60,8 +60,9 @@ func EchoCandidates() []Candidate {
 	gnet := goEcho(EchoBase, "gnet", "github.com/panjf2000/gnet/v2")
 	return []Candidate{
 		goEcho(callbacks, "anysock", "github.com/anysock/anysock"),
-		coroutines(goEcho(coroutineStyle, "anysock", "github.com/anysock/anysock")),
+		withFlag(goEcho(coroutineStyle, "anysock", "github.com/anysock/anysock"), "-coroutines"),
 		gnet,
+		withFlag(goEcho("gnet, SO_REUSEPORT", "gnet", "github.com/panjf2000/gnet/v2"), "-reuseport"),
 		goEcho("package net", "net", ""),
 		goEcho("nbio", "nbio", "github.com/lesismal/nbio"),
 		goEcho("netpoll", "netpoll", "github.com/cloudwego/netpoll"),
@@ -110,14 +111,16 @@ func goEcho(name, directory, module string) Candidate {
 	}
 }
 
-// coroutines has the server of package loop handle connections with code that
-// blocks.
-func coroutines(c Candidate) Candidate {
-	callbacks := c.command
+// withFlag starts c with one more flag.
+func withFlag(c Candidate, flag string) Candidate {
+	without := c.command
 	c.command = func(path string, o order) (*exec.Cmd, error) {
-		cmd, err := callbacks(path, o)
-		cmd.Args = append([]string{cmd.Args[0], "-coroutines"}, cmd.Args[1:]...)
-		return cmd, err
+		cmd, err := without(path, o)
+		if err != nil {
+			return nil, err
+		}
+		cmd.Args = append([]string{cmd.Args[0], flag}, cmd.Args[1:]...)
+		return cmd, nil
 	}
 	return c
 }

@@ -5,8 +5,8 @@
 // # Method
 //
 // Every candidate is a process of its own, and so is its load generator
-// (servers/load.c), which verifies every byte. The server's processes are
-// pinned to one core and the load to another. For each work all candidates are
+// (servers/load.c), which verifies every byte, and in bulk a part that shows
+// every loss. The server's processes are pinned to one core and the load to another. For each work all candidates are
 // started, connected and warmed up; then they are measured in rounds, one short
 // slot each, one at a time, in an order that changes from round to round. Those
 // that wait for their turn are blocked.

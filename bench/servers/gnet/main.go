@@ -1,15 +1,20 @@
 //go:build linux
 
-// Gnet is an echo server on github.com/panjf2000/gnet/v2, with a listener for
-// each loop (ReusePort), which is its faster way to accept, and its defaults.
+// Gnet is an echo server on github.com/panjf2000/gnet/v2 with its defaults. With
+// -reuseport it has a listener for each loop, which is its faster way to accept;
+// by default one loop accepts and hands over to the others.
 package main
 
 import (
+	"flag"
+
 	"github.com/panjf2000/gnet/v2"
 	"github.com/panjf2000/gnet/v2/pkg/logging"
 
 	"github.com/anysock/anysock/bench/internal/serve"
 )
+
+var reusePort = flag.Bool("reuseport", false, "a listener for each loop")
 
 func main() { serve.Main(run) }
 
@@ -39,10 +44,14 @@ func run(a serve.Arguments, announce func(string)) error {
 	if err != nil {
 		return err
 	}
+	if !*reusePort {
+		release() // it would be refused the port
+		release = func() {}
+	}
 	h := &handler{booted: func() {
 		release()
 		announce(address)
 	}}
-	return gnet.Run(h, "tcp4://"+address, gnet.WithNumEventLoop(a.Threads), gnet.WithReusePort(true),
+	return gnet.Run(h, "tcp4://"+address, gnet.WithNumEventLoop(a.Threads), gnet.WithReusePort(*reusePort),
 		gnet.WithLogLevel(logging.ErrorLevel))
 }
