@@ -423,7 +423,9 @@ func (c *Conn) goOn() {
 			t.closeBy = now + core.opts.CloseTimeout
 			t.until = now + core.opts.DrainTimeout
 			t.queued = int64(c.out.len())
-			core.loop.SetTimer(&c.node, min(core.opts.DrainTimeout, core.opts.CloseTimeout))
+			if !c.is(resting) { // else the timer is set, and its end looks at the bounds
+				core.loop.SetTimer(&c.node, min(core.opts.DrainTimeout, core.opts.CloseTimeout))
+			}
 		}
 		c.watch()
 		return
@@ -696,7 +698,9 @@ func (c *Conn) finish(end anysock.End) {
 	if tell != nil || c.co != nil {
 		c.complete(&end)
 	}
-	if c.is(isTCP) && c.Queued() > 0 { // bytes are missing: it must not look like an end
+	if c.is(isTCP) && (c.Queued() > 0 || !end.How.Complete() && end.How != anysock.Lost) {
+		// Bytes may be missing: it must not look like an end. What is lost after
+		// all of it reached the kernel, that goes on trying to deliver.
 		_ = core.loop.DiscardOnClose(&c.node)
 	}
 	core.loop.Close(&c.node)

@@ -333,7 +333,7 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 		want = inOrder
 	}
 	if err := core.loop.Add(&c.node, h, want); err != nil {
-		h.Close()
+		h.Reset() // nothing was said: it must not look like an end
 		s.giveBack()
 		s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
 		return

@@ -148,7 +148,7 @@ func (s *Stream) receive(p []byte) (int, error) {
 			return 0, io.EOF
 		case c.is(over | closing):
 			return 0, s.closed(anysock.OpRead)
-		case !c.is(readable) || s.burst >= maxBurst:
+		case !c.is(readable) || c.is(resting) || s.burst >= maxBurst:
 			s.burst = 0
 			c.flags &^= unwanted
 			s.wait(forBytes)
@@ -166,6 +166,9 @@ func (s *Stream) receive(p []byte) (int, error) {
 		case err == nil:
 			c.peerEnded()
 		case errors.Is(err, sys.ErrWouldBlock):
+			if c.is(broken) {
+				c.fail(anysock.OpRead, c.core.loop.TakeError(&c.node))
+			}
 		default:
 			c.recvFailed(err)
 		}

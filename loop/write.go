@@ -161,6 +161,9 @@ func (c *Conn) breakOff(err error) {
 	if t.err == nil {
 		t.err = err
 	}
+	// Whether or not anything is reported of it: what is there is read now.
+	c.flags |= readable | hungUp | broken
+	c.core.loop.Again(&c.node)
 	if errors.Is(err, syscall.EPIPE) && c.is(closing) {
 		// Their end comes first, and is still to be read.
 		c.watch()

@@ -36,6 +36,12 @@ const NoHandle Handle = -1
 // Close closes a socket that is not on a Loop.
 func (h Handle) Close() { sys.RawClose(int(h)) }
 
+// Reset is Close that a TCP peer does not take for an end.
+func (h Handle) Reset() {
+	_ = sys.RawDiscardOnClose(int(h))
+	h.Close()
+}
+
 // Edges: a Node that is watched by edges is told in time, and a receive from a
 // TCP socket that brings less than there was room for has emptied it, unless
 // its end or a failure was reported.
@@ -79,10 +85,12 @@ func (e *engine) close() {
 	e.epoll.Close()
 }
 
-// brief is how long a busy loop waits without telling the scheduler, which
-// would have its monitor look after the thread again and again: a twentieth of
-// what a small message costs.
-const brief = 50 * time.Microsecond
+// brief is how long a busy loop waits without telling the scheduler. Told each
+// time, the runtime's monitor would take the processor away and give it back,
+// and look every 20 µs whether it has to. The scheduler repeats the signals
+// that end such a wait, so a stop of the world does not wait for it; other
+// goroutines do, where there is no processor left.
+const brief = 2 * time.Millisecond
 
 // wait waits for at most d, negative for ever.
 func (e *engine) wait(d time.Duration) (int, error) {

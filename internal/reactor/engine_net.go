@@ -48,6 +48,14 @@ func (h Handle) Close() {
 	}
 }
 
+// Reset is Close that a TCP peer does not take for an end.
+func (h Handle) Reset() {
+	if h.fd != nil {
+		_ = h.fd.DiscardOnClose()
+	}
+	h.Close()
+}
+
 // handle is a Node's.
 type handle = *port
 

@@ -3,7 +3,9 @@
 package reactor
 
 import (
+	"errors"
 	"io"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -58,6 +60,8 @@ type port struct {
 	flying       int    // bytes being sent
 	lost         int    // bytes that could not be sent
 	end, endSent bool   // our end is to go out; and has
+	inCall       bool   // the goroutine is in a call that sends
+	asked        bool   // it is to say how that went: see reallyEnded
 	outErr       error  // sending failed
 	told         bool   // the failure, by takeError
 
@@ -162,6 +166,10 @@ func (p *port) receive() {
 		switch {
 		case again:
 			continue
+		case err == io.EOF:
+			p.inErr = p.reallyEnded()
+			p.note(allEvents)
+			return
 		case err != nil:
 			p.inErr = err
 			p.note(allEvents)
@@ -174,6 +182,26 @@ func (p *port) receive() {
 		p.in = append(p.in, buf[:n]...)
 		p.note(sys.EventIn)
 	}
+}
+
+// reallyEnded is io.EOF, or the reset that sending was told of: the kernel tells
+// it once, and receiving finds an end afterwards (docs/notes/so-error). EPIPE
+// says that the end had come first.
+func (p *port) reallyEnded() error {
+	if p.inCall { // and may have been told, so it is interrupted
+		p.asked = true
+		_ = p.fd.SetWriteDeadline(time.Unix(1, 0))
+		for p.inCall && !p.shut {
+			p.moved.Wait()
+		}
+		_ = p.fd.SetWriteDeadline(time.Time{})
+		p.asked = false
+		p.moved.Broadcast()
+	}
+	if p.outErr != nil && p.outErr != syscall.EPIPE {
+		return p.outErr
+	}
+	return io.EOF
 }
 
 // passes waits out an error that is none of the connection's.
@@ -271,15 +299,23 @@ func (p *port) transmit() {
 		p.out, p.flying = spare[:0], len(b)
 		spare = b
 		for len(b) > 0 && !p.shut && p.outErr == nil {
+			p.inCall = true
 			mu.Unlock()
 			n, err := p.fd.Write(b[:min(len(b), sendPiece)])
 			again := passes(err)
 			mu.Lock()
+			p.inCall = false
 			b = b[n:]
 			p.flying -= n
 			p.note(sys.EventOut)
-			if err != nil && !again {
+			if err != nil && !again && !errors.Is(err, os.ErrDeadlineExceeded) {
 				p.failed(err)
+			}
+			if p.asked {
+				p.moved.Broadcast()
+			}
+			for p.asked && !p.shut {
+				p.moved.Wait()
 			}
 		}
 	}

@@ -40,14 +40,17 @@ func RawHoldAck(fd int) {
 	_ = rawSetsockopt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, unsafe.Pointer(&[1]int32{}), 4)
 }
 
-// RawLocalPort is the port that a TCP socket has (getsockname(2)), 0 if that
-// cannot be known.
-func RawLocalPort(fd int) uint16 {
+// RawSelf is a socket's own address (getsockname(2)), without the path of a Unix
+// socket; the zero RawAddr if that cannot be known.
+func RawSelf(fd int) RawAddr {
 	var sa unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)
 	_, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
 	if e != 0 {
-		return 0
+		return RawAddr{}
 	}
-	return rawAddr(&sa).port
+	return rawAddr(&sa)
 }
+
+// Port is a TCP address's port.
+func (a RawAddr) Port() uint16 { return a.port }

@@ -176,9 +176,18 @@ func RawShutdown(fd int) error {
 	return rawErr(e)
 }
 
+// checkAgain is check for a call that is to go on after EINTR.
+func checkAgain(c Call, fd int) error {
+	for {
+		if err := check(c, fd); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 // RawUnacked is FD.Unacked for a TCP socket.
 func RawUnacked(fd int) (int, error) {
-	if err := check(CallUnacked, fd); err != nil {
+	if err := checkAgain(CallUnacked, fd); err != nil {
 		return 0, err
 	}
 	var n int32
@@ -188,7 +197,7 @@ func RawUnacked(fd int) (int, error) {
 
 // RawUnread is how many bytes wait to be received (SIOCINQ).
 func RawUnread(fd int) (int, error) {
-	if err := check(CallUnread, fd); err != nil {
+	if err := checkAgain(CallUnread, fd); err != nil {
 		return 0, err
 	}
 	var n int32
@@ -200,14 +209,22 @@ func RawUnread(fd int) (int, error) {
 func RawLiveness(fd int) (Liveness, error) { return liveness(fd) }
 
 // RawTakeError reads and thereby consumes the pending error (SO_ERROR).
-func RawTakeError(fd int) error { return takeError(fd) }
+func RawTakeError(fd int) error {
+	var v int32
+	size := uint32(unsafe.Sizeof(v))
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_ERROR, uintptr(unsafe.Pointer(&v)), uintptr(unsafe.Pointer(&size)), 0)
+	if e == 0 {
+		e = unix.Errno(v)
+	}
+	return rawErr(e)
+}
 
 // RawConnectError is RawTakeError after a connect that was under way.
 func RawConnectError(fd int) error {
 	if err := check(CallConnectError, fd); err != nil {
 		return err
 	}
-	return takeError(fd)
+	return RawTakeError(fd)
 }
 
 // RawSetInt sets an option.
@@ -305,11 +322,14 @@ func (e *Epoll) Remove(fd int) error { return e.ctl(unix.EPOLL_CTL_DEL, fd, 0, 0
 
 func (e *Epoll) ctl(op, fd int, want Events, key uint64) error {
 	for {
-		if err := check(CallPoll, fd); err != nil {
-			if err == unix.EINTR {
-				continue
+		// Changing and removing allocate nothing, and do not fail.
+		if op == unix.EPOLL_CTL_ADD {
+			if err := check(CallPoll, fd); err != nil {
+				if err == unix.EINTR {
+					continue
+				}
+				return err
 			}
-			return err
 		}
 		ev := unix.EpollEvent{Events: uint32(want), Fd: int32(key), Pad: int32(key >> 32)}
 		_, _, no := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(e.fd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
@@ -335,9 +355,9 @@ func (e *Epoll) Wait(d time.Duration) (int, error) {
 }
 
 // WaitBriefly is Wait for those who know that it will not take long: it does
-// not tell the scheduler, so d must be a fraction of a millisecond. What waits
-// for the processor meanwhile, the collector's stop of the world too, waits as
-// long. ENOSYS: the kernel is older than 5.11.
+// not tell the scheduler, whose signals end the wait (EINTR). Other goroutines may
+// have to wait as long, so d must be a few milliseconds at most.
+// ENOSYS: the kernel is older than 5.11.
 func (e *Epoll) WaitBriefly(d time.Duration) (int, error) {
 	if err := check(CallPoll, e.fd); err != nil {
 		return 0, ignoreEINTR(err)
