@@ -80,7 +80,7 @@ type verified struct {
 // judged runs verify, wants its status, and returns its report.
 func judged(t *testing.T, status int, args ...string) verified {
 	t.Helper()
-	p := anysock(t, nil, append([]string{"verify", "--json", "--at-once=20", "--late=100ms", "--timeout=8s"}, args...)...)
+	p := anysock(t, nil, append([]string{"verify", "--json", "--at-once=20", "--late=100ms", "--timeout=12s"}, args...)...)
 	p.wantStatus(status)
 	lines := strings.Split(strings.TrimSpace(p.out.String()), "\n")
 	var v verified

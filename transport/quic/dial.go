@@ -58,7 +58,7 @@ func dial(ctx context.Context, d *anysock.Dialer, t anysock.Target) (net.Conn, e
 		s, err := se.open(ctx)
 		if err != nil {
 			err = dialError(ctx, scheme+":"+to.String(), nil, err, lc)
-			se.close(codeAbort)
+			se.close(codeAbort, "")
 			return nil, err
 		}
 		return s, nil

@@ -41,8 +41,9 @@
 //	peer is silent    KindLost after the idle timeout (option lost, the lesser of both sides';
 //	                  the library takes a peer's that is below 5s for 5s)
 //	peer has given up, and we missed it
-//	                  KindReset when we send next: the connection's close is repeated, later a
-//	                  stateless reset answers packets that are large enough for one
+//	                  KindReset all the same: the connection's close is repeated twice, within
+//	                  three probe timeouts (RFC 9002), and when we send; later a stateless reset
+//	                  answers packets that are large enough for one
 //	peer restarted    KindLost: the new process knows nothing of the old one's connections
 //	anything else     KindTruncated
 //

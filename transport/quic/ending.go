@@ -2,11 +2,13 @@
 //
 //	CloseWrite      FIN, and END on the control stream
 //	Close           after the peer's TAKEN_END: STOP_SENDING(closed) unless its end was taken;
-//	                the dialed connection is closed: done if both ends were taken, else closed
+//	                the dialed connection is closed: done if both ends were taken, once the peer
+//	                says the same, else closed
 //	Close before    the same when TAKEN_END comes, or after lingerTimeout RESET_STREAM(aborted)
 //	Close, no end   RESET_STREAM(aborted): a direction that was not ended is not ended in order
 //	Abort           RESET_STREAM and STOP_SENDING(aborted), and if the connection has no other
-//	                stream CONNECTION_CLOSE(aborted), which needs no acknowledgement to get out
+//	                stream CONNECTION_CLOSE(aborted), which needs no acknowledgement to get
+//	                out, and is repeated since it gets none
 
 package quic
 
@@ -112,9 +114,9 @@ func (s *stream) Close() error {
 			return nil
 		}
 		time.AfterFunc(foreignLinger, func() { s.se.drop(s, codeDone) })
-	case acked && gotEnd:
+	case acked && gotEnd && (waited || !s.se.ends()):
 		s.se.drop(s, codeDone)
-	case acked:
+	case acked && !gotEnd:
 		s.se.drop(s, codeClosed)
 	default:
 		s.startLingering()
@@ -122,7 +124,8 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// startLingering waits for the acknowledgement in the background.
+// startLingering waits in the background for the acknowledgement, and the one
+// who closes the connection for the peer's word that it has its own.
 func (s *stream) startLingering() {
 	if lingering.Add(1) > maxLingering {
 		lingering.Add(-1)
@@ -134,11 +137,17 @@ func (s *stream) startLingering() {
 		lingering.Add(-1)
 		s.giveUp()
 	})
-	settled := s.endTaken || s.broken != nil
+	settled := s.settled()
 	s.mu.Unlock()
 	if settled {
 		s.stopLingering(codeClosed)
 	}
+}
+
+// settled reports whether a closed stream has nothing to wait for any more; mu
+// is held.
+func (s *stream) settled() bool {
+	return s.broken != nil || s.endTaken && (s.done || !s.gotEnd || !s.se.ends())
 }
 
 // stopLingering ends the wait: the acknowledgement came, or never will.
@@ -156,8 +165,15 @@ func (s *stream) stopLingering(code quicgo.ApplicationErrorCode) {
 }
 
 // giveUp is for a peer that has not confirmed in time: it is not to take the
-// end of the connection for that of the stream.
+// end of the connection for that of the stream, unless both are known.
 func (s *stream) giveUp() {
+	s.mu.Lock()
+	complete := s.gotEnd && s.endTaken
+	s.mu.Unlock()
+	if complete {
+		s.se.drop(s, codeDone)
+		return
+	}
 	s.qs.CancelWrite(codeAbort)
 	s.se.drop(s, codeAbort)
 }
@@ -176,7 +192,7 @@ func (s *stream) reset(code uint64) {
 	s.qs.CancelWrite(quicgo.StreamErrorCode(code))
 	s.qs.CancelRead(quicgo.StreamErrorCode(code))
 	if s.se.alone(s) {
-		s.se.close(quicgo.ApplicationErrorCode(code))
+		s.se.close(quicgo.ApplicationErrorCode(code), "")
 	}
 	s.se.drop(s, quicgo.ApplicationErrorCode(code))
 }

@@ -88,7 +88,7 @@ func childQuiet() error {
 	if err != nil {
 		return err
 	}
-	ep, err := newEndpoint(fixedBuffers{pc})
+	ep, err := newEndpoint(fixedBuffers{&listening{UDPConn: pc}})
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func childQuiet() error {
 }
 
 // fixedBuffers is a socket whose buffers do not grow, as with low limits.
-type fixedBuffers struct{ *net.UDPConn }
+type fixedBuffers struct{ *listening }
 
 func (fixedBuffers) SetReadBuffer(int) error  { return nil }
 func (fixedBuffers) SetWriteBuffer(int) error { return nil }

@@ -56,11 +56,12 @@ func peerOf(a net.Addr) netip.Prefix {
 }
 
 // suspect says whether an address has to be proved before a connection is
-// made for it: with many handshakes at work most may come from forged ones.
-func (g gate) suspect(a net.Addr) bool {
+// made for it, whichever it is: with many handshakes at work most may come from
+// forged ones.
+func (g gate) suspect(net.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return *g.all >= retryHandshakes || g.peers[peerOf(a)] >= retryHandshakesPerPeer
+	return *g.all >= retryHandshakes
 }
 
 // enter gives a connection its place.

@@ -61,6 +61,16 @@ const (
 	// closingPeriod is how long the socket of a closed connection is kept, to
 	// answer late packets (RFC 9000 section 10.2).
 	closingPeriod = 250 * time.Millisecond
+	// closeRepeats is how often the close of a connection whose peer cannot
+	// know of it is sent again, after one probe timeout, and twice as long
+	// after that: in all three of them, which that section asks for.
+	closeRepeats = 2
+	// maxRepeatPause bounds the first of these pauses.
+	maxRepeatPause = 2 * time.Second
+	// timerGranularity and maxAckDelay are parts of the probe timeout (RFC 9002
+	// section 6.1.2, RFC 9000 section 18.2: its default).
+	timerGranularity = time.Millisecond
+	maxAckDelay      = 25 * time.Millisecond
 
 	// noIdleTimeout stands for none: the library has no such setting.
 	noIdleTimeout = 24 * time.Hour
@@ -69,17 +79,18 @@ const (
 	keepAlivePart = 3
 
 	// maxHandshakes bounds the connections of a listener that have no stream
-	// yet; further ones are refused.
-	maxHandshakes = 1024
+	// yet, about 64 KiB each; further ones are refused.
+	maxHandshakes = 2048
 	// maxHandshakesPerPeer is the same for one address, an IPv6 one counted by
 	// its /64 network.
-	maxHandshakesPerPeer = 512
+	maxHandshakesPerPeer = 1536
 	// retryHandshakes is from how many on a client has to prove its address by
-	// a round trip first (RFC 9000 section 8.1.2). That is for an attack only:
-	// the library answers so from a queue of 8, and drops what does not fit.
-	retryHandshakes = 512
-	// retryHandshakesPerPeer is the same for one address.
-	retryHandshakesPerPeer = 256
+	// a round trip first (RFC 9000 section 8.1.2). That is for an attack, not
+	// for a burst: the library answers so from a queue of 8 and drops what does
+	// not fit, and on a busy machine who was dropped a few times comes too
+	// seldom to get in before those who have just begun. A thousand clients of
+	// one address that all dial at once stay below.
+	retryHandshakes = 1024
 	// acceptors is how many goroutines of a listener take connections from the
 	// library, whose own queue of 32 is too short for a burst: it refuses what
 	// does not fit.

@@ -161,6 +161,9 @@ func (l *listener) acceptStreams(se *session) {
 		}
 		ticket.leave()
 		s := se.add(qs)
+		if s == nil {
+			continue // until the connection is closed
+		}
 		select {
 		case <-l.closed:
 			s.reset(codeBusy)
@@ -264,7 +267,7 @@ func (l *listener) Close() error {
 		for _, se := range sessions {
 			se.closeIdle()
 		}
-		l.ep.drop()
+		l.ep.drop(closingPeriod)
 	})
 	return nil
 }

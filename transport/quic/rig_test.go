@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,35 @@ func (r rig) listen(options string) *anysock.Listener {
 	}
 	r.t.Cleanup(func() { ln.Close() })
 	return ln
+}
+
+// captured are the listeners of addresses svc:, which are those of quic with
+// the inside to look at.
+var captured = make(chan *listener, 1)
+
+func init() {
+	anysock.Register(anysock.Transport{
+		Scheme: "svc", Options: options,
+		Listen: func(ctx context.Context, lc *anysock.ListenConfig, t anysock.Target) (anysock.DeadlineListener, error) {
+			t.Hop.Host, t.Hop.Port = "127.0.0.1", "0" // a name has neither
+			dl, err := listen(ctx, lc, t)
+			if err == nil {
+				captured <- dl.(*listener)
+			}
+			return dl, err
+		},
+	})
+}
+
+// listenInside is listen, and shows the inside of the listener.
+func (r rig) listenInside() (*anysock.Listener, *listener) {
+	r.t.Helper()
+	ln, err := anysock.Listen(context.Background(), "svc:x?"+strings.SplitN(r.listenAt(""), "?", 2)[1])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { ln.Close() })
+	return ln, <-captured
 }
 
 // bound is a context for one test.

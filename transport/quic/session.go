@@ -28,6 +28,8 @@ type session struct {
 	newest  quicgo.StreamID             // the last one that was opened or accepted; -1 is none
 	early   []message                   // about streams that have not been accepted yet
 	idle    *time.Timer                 // runs while a listener's connection has no stream
+	unsure  bool                        // the peer may miss something: of a stream that is over, or that we have not seen
+	leaving bool                        // it is being closed, because it has no stream
 	over    bool
 
 	omu     sync.Mutex
@@ -40,7 +42,7 @@ type session struct {
 // dialed connection.
 func newSession(qc *quicgo.Conn, ep *endpoint, conf *quicgo.Config, ln *listener) *session {
 	mapped := isOurs(qc.ConnectionState().TLS.NegotiatedProtocol)
-	se := &session{qc: qc, ep: ep, client: ln == nil, mapped: mapped, window: int(conf.MaxStreamReceiveWindow), ln: ln, streams: make(map[quicgo.StreamID]*stream), newest: -1}
+	se := &session{qc: qc, ep: ep, client: ln == nil, mapped: mapped, window: int(conf.MaxStreamReceiveWindow), ln: ln, streams: make(map[quicgo.StreamID]*stream), newest: -1, unsure: true}
 	context.AfterFunc(qc.Context(), se.ended)
 	if mapped {
 		go se.listen()
@@ -64,23 +66,28 @@ func (se *session) ended() {
 	if se.ln != nil {
 		se.ln.forget(se)
 	}
-	se.ep.drop()
+	se.ep.drop(closingPeriod)
 }
-
-// close closes the connection; the code goes to the peer.
-func (se *session) close(code quicgo.ApplicationErrorCode) { _ = se.qc.CloseWithError(code, "") }
 
 // violation closes the connection because the peer breaks the mapping. After
 // the connection's end it does nothing.
 func (se *session) violation(err error) {
-	go func() { _ = se.qc.CloseWithError(codeProtocol, err.Error()) }() // which waits for its own goroutines
+	go se.close(codeProtocol, err.Error()) // which waits for its own goroutines
 }
 
-// add makes a stream of the session's.
+// add makes a stream of the session's; nil if that is being closed because it
+// had none.
 func (se *session) add(qs *quicgo.Stream) *stream {
 	s := newStream(se, qs)
 	se.mu.Lock()
+	if se.leaving {
+		se.mu.Unlock()
+		return nil
+	}
 	se.streams[qs.StreamID()] = s
+	if se.newest < 0 {
+		se.unsure = false // as far as this stream goes
+	}
 	early := se.passed(qs.StreamID())
 	se.stopIdle()
 	over := se.over
@@ -125,27 +132,33 @@ func (se *session) alone(s *stream) bool {
 // closes that with the code, and so does that of an accepted one whose listener
 // is closed; with a foreign protocol the last packets need time to get out.
 func (se *session) drop(s *stream, code quicgo.ApplicationErrorCode) {
+	confirmed := s.confirmed()
 	se.mu.Lock()
+	se.unsure = se.unsure || !confirmed
 	delete(se.streams, s.qs.StreamID())
 	last := len(se.streams) == 0
-	now := se.client || se.mapped && se.ln.isClosed()
+	now := se.ends()
 	if last && !now {
 		se.waitIdle(sessionIdle)
 	}
 	se.mu.Unlock()
 	if last && now {
-		se.close(code)
+		se.close(code, "")
 	}
 }
 
-// closeIdle closes a connection without a stream, because the listener is
-// closed and no stream will be accepted any more.
+// ends says whether it is for us to close the connection after its last stream.
+func (se *session) ends() bool { return se.client || se.mapped && se.ln.isClosed() }
+
+// closeIdle closes a connection if it has no stream: none will be accepted any
+// more.
 func (se *session) closeIdle() {
 	se.mu.Lock()
 	idle := len(se.streams) == 0
+	se.leaving = se.leaving || idle
 	se.mu.Unlock()
 	if idle {
-		se.close(codeDone)
+		se.close(codeDone, "")
 	}
 }
 
@@ -163,7 +176,16 @@ func (se *session) tailRoom() int {
 func (se *session) waitIdle(d time.Duration) {
 	se.stopIdle()
 	if !se.over {
-		se.idle = time.AfterFunc(d, func() { se.close(codeDone) })
+		var t *time.Timer
+		t = time.AfterFunc(d, func() {
+			se.mu.Lock()
+			idle := se.idle == t // it may have been stopped just when it ran out
+			se.mu.Unlock()
+			if idle {
+				se.closeIdle()
+			}
+		})
+		se.idle = t
 	}
 }
 
@@ -179,12 +201,14 @@ func (se *session) stopIdle() {
 var lingering atomic.Int64
 
 // An endpoint is a UDP socket with the library's transport on it. It is closed
-// closingPeriod after the last who used it.
+// after the last who used it, when nobody needs it any more.
 type endpoint struct {
-	tr *quicgo.Transport
+	socket socket
+	tr     *quicgo.Transport
 
 	mu    sync.Mutex
 	users int
+	until time.Time // when it is not needed any more, as far as is known
 }
 
 // hold adds a user; there is one already.
@@ -194,18 +218,19 @@ func (ep *endpoint) hold() {
 	ep.mu.Unlock()
 }
 
-// drop gives a user's hold back.
-func (ep *endpoint) drop() {
+// drop gives a user's hold back, who needs it to be open for a while still.
+func (ep *endpoint) drop(after time.Duration) {
 	ep.mu.Lock()
-	ep.users--
-	last := ep.users == 0
-	ep.mu.Unlock()
-	if last {
-		time.AfterFunc(closingPeriod, ep.close)
+	defer ep.mu.Unlock()
+	if until := time.Now().Add(after); until.After(ep.until) {
+		ep.until = until
+	}
+	if ep.users--; ep.users == 0 {
+		time.AfterFunc(time.Until(ep.until), ep.close)
 	}
 }
 
 func (ep *endpoint) close() {
 	_ = ep.tr.Close()
-	_ = ep.tr.Conn.Close()
+	_ = ep.socket.Close()
 }

@@ -26,6 +26,7 @@ import (
 // silence decides.
 type connected struct {
 	*net.UDPConn
+	farewells
 	batch *ipv4.PacketConn
 
 	established atomic.Bool
@@ -34,7 +35,20 @@ type connected struct {
 	refused     func() // called once the first ICMP error has come
 }
 
-var _ quicgo.OOBCapablePacketConn = (*connected)(nil)
+// A listening is a listener's UDP socket.
+type listening struct {
+	*net.UDPConn
+	farewells
+}
+
+// A socket is either.
+type socket interface {
+	quicgo.OOBCapablePacketConn
+	expect(to netip.AddrPort)
+	take(to netip.AddrPort) (b, oob []byte)
+}
+
+var _, _ socket = (*connected)(nil), (*listening)(nil)
 
 // soft reports whether err is one that the network has told, which a
 // connection outlives, and notes the first.
@@ -65,7 +79,8 @@ func (c *connected) why() error {
 }
 
 // WriteMsgUDP sends to the peer, the only address there is.
-func (c *connected) WriteMsgUDP(b, oob []byte, _ *net.UDPAddr) (n, oobn int, err error) {
+func (c *connected) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	c.note(b, oob, to)
 	n, oobn, err = c.UDPConn.WriteMsgUDP(b, oob, nil)
 	if c.soft(err) {
 		return len(b), len(oob), nil
@@ -74,12 +89,25 @@ func (c *connected) WriteMsgUDP(b, oob []byte, _ *net.UDPAddr) (n, oobn int, err
 }
 
 // WriteTo sends to the peer.
-func (c *connected) WriteTo(b []byte, _ net.Addr) (int, error) {
+func (c *connected) WriteTo(b []byte, to net.Addr) (int, error) {
+	c.note(b, nil, to)
 	n, err := c.Write(b)
 	if c.soft(err) {
 		return len(b), nil
 	}
 	return n, err
+}
+
+// WriteMsgUDP sends to a client.
+func (l *listening) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	l.note(b, oob, to)
+	return l.UDPConn.WriteMsgUDP(b, oob, to)
+}
+
+// WriteTo sends to a client.
+func (l *listening) WriteTo(b []byte, to net.Addr) (int, error) {
+	l.note(b, nil, to)
+	return l.UDPConn.WriteTo(b, to)
 }
 
 // ReadBatch is how the library reads on most platforms (recvmmsg(2)).
@@ -141,7 +169,7 @@ func dialSocket(ctx context.Context, device string, local, to netip.AddrPort) (*
 }
 
 // listenSocket makes a socket that listens.
-func listenSocket(ctx context.Context, device, addr string, v6only bool) (*net.UDPConn, error) {
+func listenSocket(ctx context.Context, device, addr string, v6only bool) (*listening, error) {
 	network := "udp"
 	if v6only {
 		network = "udp6"
@@ -156,7 +184,7 @@ func listenSocket(ctx context.Context, device, addr string, v6only bool) (*net.U
 		pc.Close()
 		return nil, errors.New("no UDP socket")
 	}
-	return c, nil
+	return &listening{UDPConn: c}, nil
 }
 
 // quiet keeps the library from writing to standard error that the kernel's
@@ -170,7 +198,7 @@ var quiet = sync.OnceFunc(func() {
 })
 
 // newEndpoint puts the library on a socket; the caller is its first user.
-func newEndpoint(pc net.PacketConn) (*endpoint, error) {
+func newEndpoint(s socket) (*endpoint, error) {
 	quiet()
 	// With a key the peer of a connection that we have forgotten is told so
 	// (RFC 9000 section 10.3).
@@ -178,5 +206,5 @@ func newEndpoint(pc net.PacketConn) (*endpoint, error) {
 	if _, err := rand.Read(key[:]); err != nil {
 		return nil, err
 	}
-	return &endpoint{tr: &quicgo.Transport{Conn: pc, StatelessResetKey: &key}, users: 1}, nil
+	return &endpoint{socket: s, tr: &quicgo.Transport{Conn: s, StatelessResetKey: &key}, users: 1}, nil
 }

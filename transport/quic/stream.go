@@ -285,6 +285,13 @@ func (s *stream) ready() []message {
 	return []message{{kind: msgDone, stream: s.qs.StreamID()}}
 }
 
+// confirmed says that the peer misses nothing, by its own word.
+func (s *stream) confirmed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done
+}
+
 func (s *stream) send(ms []message) {
 	for _, m := range ms {
 		s.se.send(m)
@@ -295,7 +302,7 @@ func (s *stream) send(ms []message) {
 func (s *stream) hear(m message) error {
 	s.mu.Lock()
 	out, err := s.heard(m)
-	settled := s.linger != nil && s.endTaken
+	settled := s.linger != nil && s.settled()
 	s.signal()
 	s.mu.Unlock()
 	s.send(out)
