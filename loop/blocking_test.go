@@ -1,13 +1,11 @@
 package loop_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/anysock/anysock"
@@ -205,15 +203,3 @@ func (b *blocking) SetWriteDeadline(t time.Time) error {
 
 // Caps is what it can do: see socktest.
 func (b *blocking) Caps() anysock.Caps { return b.caps }
-
-// await waits for the blocking of the connection dialed last.
-func nextBlocking(ctx context.Context, t *testing.T, accepted <-chan *blocking) *blocking {
-	t.Helper()
-	select {
-	case b := <-accepted:
-		return b
-	case <-ctx.Done():
-		t.Fatal("nothing was accepted")
-	}
-	panic("unreachable")
-}

@@ -211,8 +211,8 @@ func TestIdle(t *testing.T) {
 			t.Run(network+"/"+kind, func(t *testing.T) {
 				const idle = 200 * time.Millisecond
 				r := serve(t, network, "", &loop.Server{Loops: 1, Idle: idle, Handler: h})
-				silent, busy := r.dial(), r.dial()
 				start := time.Now()
+				silent, busy := r.dial(), r.dial()
 				var end anysock.End
 				for end.How == anysock.NotEnded {
 					roundTrip(t, busy, []byte("I am here"))

@@ -69,7 +69,7 @@ func startChild(t *testing.T, namespace, role string, args ...string) *child {
 	t.Cleanup(func() {
 		in.Close()
 		_ = cmd.Process.Kill()
-		for range c.lines { //nolint:revive // until the reader is done
+		for range c.lines { // until the reader is done
 		}
 		_ = cmd.Wait()
 	})

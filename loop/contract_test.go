@@ -323,7 +323,7 @@ func TestAbortIsHeard(t *testing.T) {
 			if _, werr := s.Write([]byte("x")); werr == nil {
 				return errors.New("a Write after Abort was taken")
 			}
-			if _, rerr := s.Read(make([]byte, 1)); rerr == nil || rerr == io.EOF {
+			if _, rerr := s.Read(make([]byte, 1)); rerr == nil || errors.Is(rerr, io.EOF) {
 				return fmt.Errorf("a Read after Abort: %w", rerr)
 			}
 		}

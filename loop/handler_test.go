@@ -19,6 +19,7 @@ import (
 func TestPanic(t *testing.T) {
 	cause := errors.New("a bug")
 	boom := func() { panic(cause) }
+	much := pattern(100_000)
 	ready := func(c *loop.Conn) { _, _ = c.Write([]byte("!")) }
 	for name, h := range map[string]loop.Handler{
 		"open": {Open: func(*loop.Conn) { boom() }, Data: func(*loop.Conn, []byte) {}},
@@ -26,7 +27,7 @@ func TestPanic(t *testing.T) {
 		"end":  {Open: ready, Data: func(*loop.Conn, []byte) {}, End: func(*loop.Conn) { boom() }},
 		"sent": {Open: func(c *loop.Conn) {
 			for {
-				if _, err := c.Write(pattern(100_000)); err != nil {
+				if _, err := c.Write(much); err != nil {
 					return
 				}
 			}
@@ -148,7 +149,7 @@ func TestBlocked(t *testing.T) {
 				srv.Handler.Serve = func(s *loop.Stream) error {
 					for {
 						p, err := s.Next()
-						if err == io.EOF {
+						if errors.Is(err, io.EOF) {
 							return nil
 						}
 						if err != nil {

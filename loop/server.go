@@ -23,7 +23,8 @@ import (
 type Server struct {
 	Handler Handler
 	// Loops is how many there are; 0 is one for each processor that the program
-	// may use (GOMAXPROCS). Where the platform has no event loops of its own it
+	// may use (GOMAXPROCS). With one processor more than loops they cost less,
+	// and other goroutines never have to wait for a busy loop. Where the platform has no event loops of its own it
 	// counts all the same.
 	Loops int
 	// Idle ends a connection when no byte has come in or gone out for that

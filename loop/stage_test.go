@@ -84,7 +84,11 @@ func (st *stage) serveConns(lc *anysock.ListenConfig, script func(side) error) {
 	st.at(ln.Addr(), addr)
 	var all sync.WaitGroup
 	all.Go(func() {
-		for c := range ln.Conns(st.ctx) {
+		for c, err := range ln.Conns(st.ctx) {
+			if err != nil {
+				st.t.Errorf("accepting: %v", err)
+				return
+			}
 			all.Go(func() {
 				st.played <- script(c)
 				select {

@@ -205,12 +205,12 @@ func (a *app) bench(address string, o benchOptions) error {
 	live := a.newLiveLine(o.work)
 	sig := a.watch()
 	r, err := load.Run(sig.drain, sig.abort, load.Config{
-		Work: o.work, Address: addr.String(), Progress: live.progress(),
+		Work: o.work, Address: addr.String(), Plain: d.Trace == nil && o.plain(addr), Progress: live.progress(),
 		Dial: func(ctx context.Context) (*anysock.Conn, error) { return d.DialAddress(ctx, addr) },
 	})
 	live.clear()
 	if err != nil {
-		return benchError(err, sig)
+		return benchError(err, addr, sig)
 	}
 	if a.json {
 		a.record(levelNotice, "bench", "", anysock.NotEnded, r)
@@ -220,26 +220,47 @@ func (a *app) bench(address string, o benchOptions) error {
 	return benchOutcome(r)
 }
 
+// plain reports whether connecting to addr is no more than connecting a
+// socket.
+func (o *benchOptions) plain(addr anysock.Address) bool {
+	hops := addr.Hops()
+	if len(hops) != 1 || len(hops[0].Layers) != 1 || len(hops[0].Options) != 0 || o.source.local != "" || o.source.iface != "" {
+		return false
+	}
+	switch hops[0].Layers[0].Scheme {
+	case "tcp", "tcp4", "tcp6", "unix":
+		return true
+	}
+	return false
+}
+
 // benchError is why there is no result.
-func benchError(err error, sig *interrupts) error {
-	var peer *load.PeerError
+func benchError(err error, addr anysock.Address, sig *interrupts) error {
+	var (
+		peer *load.PeerError
+		e    *anysock.Error
+	)
+	layers := addr.Hops()[len(addr.Hops())-1].Layers
 	switch {
 	case sig.drain.Err() != nil:
 		return &failure{err: fmt.Errorf("bench: %w before anything was measured", context.Cause(sig.drain)), status: exitSetup}
 	case errors.As(err, &peer):
-		f := &failure{err: peerFailure{peer}, status: exitSetup, hint: peerHint(peer)}
+		f := &failure{err: peerError{peer}, status: exitSetup, hint: peerHint(peer)}
 		if peer.Silent {
 			f.status = exitLost
 		}
 		return f
+	case errors.As(err, &e) && e.Kind == anysock.KindReset && len(layers) == 1 && strings.HasPrefix(layers[0].Scheme, "tcp"):
+		// By the probe: a relay says so that its target cannot be had.
+		return &failure{err: fmt.Errorf("bench %s: %w", e.Addr, errResetAtOnce), status: exitRefused, hint: hintResetAtOnce}
 	}
 	return err
 }
 
-// A peerFailure says that the peer is not what the mode needs.
-type peerFailure struct{ *load.PeerError }
+// A peerError says that the peer is not what the mode needs.
+type peerError struct{ *load.PeerError }
 
-func (e peerFailure) Error() string {
+func (e peerError) Error() string {
 	what := "does not echo"
 	switch e.Mode {
 	case load.Up:

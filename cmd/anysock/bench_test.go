@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/load"
-	"github.com/anysock/anysock/internal/testcert"
 )
 
 func TestSizeValue(t *testing.T) {
@@ -170,23 +168,5 @@ func TestReadResult(t *testing.T) {
 		if _, err := readResult(write(text)); !errors.As(err, &usage) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", text, err)
 		}
-	}
-}
-
-// bench goes through TLS, and what comes back is compared as ever.
-func TestBenchOverTLS(t *testing.T) {
-	t.Parallel()
-	ca := testcert.New(t)
-	cert := ca.Server(t)
-	server := start(t, command(t, "echo", "tls://127.0.0.1:0?cert=file:"+cert.CertFile+"&key=file:"+cert.KeyFile))
-	addr := server.sees(t, listening.String())
-	b := start(t, command(t, "bench", "--json", "--requests", "300", "--connections", "3", "--depth", "5", addr+"?ca=file:"+ca.File))
-	b.exits(t, 0)
-	var r load.Result
-	if err := json.Unmarshal([]byte(b.out.String()), &r); err != nil {
-		t.Fatalf("%v: %s%s", err, b.out.String(), b.errOut.String())
-	}
-	if r.Requests != 300 || r.Endings["graceful"] != 3 || r.Engine != load.EngineGoroutines || !r.Verified {
-		t.Errorf("%+v", r)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -251,7 +252,7 @@ func TestDemoFailures(t *testing.T) {
 func TestDemoFailureInRelay(t *testing.T) {
 	noneLeft(t)
 	s := newDemoSession("relay")
-	restore := failAfter(s, sys.CallSend, syscall.ENOBUFS, func(r role, ev anysock.Event) bool {
+	restore := failAfter(s, []sys.Call{sys.CallSend}, syscall.ENOBUFS, func(r role, ev anysock.Event) bool {
 		return r == relayRole && ev.Op == anysock.OpRead
 	})
 	defer restore()
@@ -272,7 +273,7 @@ func TestDemoFailureInRelay(t *testing.T) {
 func TestDemoUnheardAbort(t *testing.T) {
 	noneLeft(t)
 	s := newDemoSession("abort")
-	restore := failAfter(s, sys.CallSetsockopt, syscall.EPERM, func(r role, ev anysock.Event) bool {
+	restore := failAfter(s, []sys.Call{sys.CallSetsockopt, sys.CallReset}, syscall.EPERM, func(r role, ev anysock.Event) bool {
 		return r == clientRole && ev.Op == anysock.OpRead && ev.Bytes == demoHalf
 	})
 	defer restore()
@@ -283,8 +284,8 @@ func TestDemoUnheardAbort(t *testing.T) {
 	}
 }
 
-// failAfter makes a call fail from the step on that match finds.
-func failAfter(s *demoSession, call sys.Call, errno syscall.Errno, match func(role, anysock.Event) bool) (restore func()) {
+// failAfter makes calls fail from the step on that match finds.
+func failAfter(s *demoSession, calls []sys.Call, errno syscall.Errno, match func(role, anysock.Event) bool) (restore func()) {
 	var mu sync.Mutex
 	failing := false
 	s.journal.also = func(anysock.Event) {
@@ -298,7 +299,7 @@ func failAfter(s *demoSession, call sys.Call, errno syscall.Errno, match func(ro
 	return sys.Inject(func(c sys.Call, _ int) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if failing && c == call {
+		if failing && slices.Contains(calls, c) {
 			return errno
 		}
 		return nil

@@ -31,9 +31,19 @@ func onLoops(addr anysock.Address) bool {
 // what is written the loops wait, and the clients with them.
 const maxEndRecords = 1024
 
+// spareProcessor returns how many loops there are to be, one for each processor,
+// and has the scheduler use one processor more: the loops keep theirs while they
+// are busy (package loop), and the rest of the program is not to wait for them.
+func spareProcessor() (loops int) {
+	loops = runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(loops + 1)
+	return loops
+}
+
 // serveOnLoops is serve for a handler on loops.
 func (a *app) serveOnLoops(addr anysock.Address, lc anysock.ListenConfig, o serverOptions, h loop.Handler, in *interrupts) error {
-	lns, err := lc.ListenEach(in.drain, addr, runtime.GOMAXPROCS(0))
+	loops := spareProcessor()
+	lns, err := lc.ListenEach(in.drain, addr, loops)
 	if err != nil {
 		return err
 	}
@@ -69,11 +79,8 @@ func (a *app) serveOnLoops(addr anysock.Address, lc anysock.ListenConfig, o serv
 		}
 	}
 	srv := loop.Server{
-		Handler: h, Loops: len(lns), Idle: o.idle,
+		Handler: h, Loops: loops, Idle: o.idle,
 		Draining: func(n int) { a.tellDrain(in, n, o.drain) },
-	}
-	if len(lns) == 1 {
-		srv.Loops = 0 // they share it
 	}
 	stop := a.watchExhausted(lns...)
 	err = srv.Serve(in.drain, lns...)

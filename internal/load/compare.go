@@ -78,15 +78,17 @@ func Compare(before, after *Result) (*Comparison, error) {
 	for _, h := range []struct {
 		name          string
 		before, after *Distribution
+		percentiles   []float64
 	}{
-		{"latency_ns", before.Latency, after.Latency},
-		{"connect_ns", before.Connect, after.Connect},
-		{"lag_ns", before.Lag, after.Lag},
+		// Fewer than a Distribution has: what a single run can tell.
+		{"latency_ns", before.Latency, after.Latency, []float64{50, 90, 99, 99.9}},
+		{"lag_ns", before.Lag, after.Lag, []float64{50, 99}},
+		{"connect_ns", before.Connect, after.Connect, []float64{50}},
 	} {
 		if h.before == nil || h.after == nil {
 			continue
 		}
-		for _, p := range comparedPercentiles {
+		for _, p := range h.percentiles {
 			add(h.name+".p"+number(p), "ns", float64(h.before.At(p)), float64(h.after.At(p)))
 		}
 		add(h.name+".max", "ns", float64(h.before.Max()), float64(h.after.Max()))
@@ -98,10 +100,6 @@ func Compare(before, after *Result) (*Comparison, error) {
 	add("failures", "", float64(before.Failed()), float64(after.Failed()))
 	return c, nil
 }
-
-// comparedPercentiles are fewer than a Distribution has: what a single run can
-// tell.
-var comparedPercentiles = []float64{50, 90, 99, 99.9}
 
 // cost is the processor time that the load itself took, in nanoseconds for
 // each request, or each kilobyte in bulk; 0 if that is not known.

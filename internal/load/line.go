@@ -189,22 +189,29 @@ func (l *line) end(c *anysock.Conn, err error) {
 		l.retire(c)
 		return
 	}
+	if errors.Is(err, io.EOF) {
+		err = &EndedError{peerName(c)}
+	}
+	l.lose(err, isCut(err), l.verdict(c) == tooLate && l.r.interrupted)
+	_ = c.Abort() // it has failed; where there is no abort it closes
+	l.retire(c)
+}
+
+// lose counts a connection that has failed, and what it owed. silent says that
+// those requests had to wait until now; forgiven, that nobody waits for the
+// answers any more, which is no failure.
+func (l *line) lose(err error, silent, forgiven bool) {
 	owed := l.sent.Load() - l.answered.Load()
 	if l.r.work.Mode.Bulk() {
 		owed = 0
 	}
-	if isCut(err) && owed > 0 {
+	if silent && owed > 0 {
 		l.waited(l.answered.Load(), l.sent.Load())
 	}
-	if l.verdict(c) != tooLate || !l.r.interrupted {
-		if errors.Is(err, io.EOF) {
-			err = &EndedError{peerName(c)}
-		}
+	if !forgiven {
 		l.shard.fail(err, owed)
 	}
-	_ = c.Abort()        // it has failed; where there is no abort it closes
 	l.answered.Add(owed) // the numbers go on
-	l.retire(c)
 }
 
 // waited counts requests, from the first to before the last, that have waited
@@ -322,6 +329,10 @@ func (l *line) cut(c *anysock.Conn, why verdict) {
 
 // cutLines cuts every line.
 func (r *run) cutLines(why verdict) {
+	if r.loops != nil {
+		r.loops.cut(why)
+		return
+	}
 	for _, l := range r.lines {
 		if c := l.conn.Load(); c != nil {
 			l.cut(c, why)
@@ -331,6 +342,10 @@ func (r *run) cutLines(why verdict) {
 
 // abortLines aborts every line.
 func (r *run) abortLines() {
+	if r.loops != nil {
+		r.loops.abort()
+		return
+	}
 	for _, l := range r.lines {
 		if c := l.conn.Load(); c != nil {
 			_ = c.Abort() // where there is none it closes

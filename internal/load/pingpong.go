@@ -85,6 +85,9 @@ func (l *line) count(first, last, now int64) {
 	s := l.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now >= l.r.from && now < l.r.until.Load() {
+		s.within += last - first
+	}
 	for j := first; j < last; j++ {
 		if start := l.startOf(j); start >= l.r.from {
 			s.answer(start, now, 1)

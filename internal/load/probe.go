@@ -27,6 +27,7 @@ func (r *run) probe(ctx context.Context) error {
 		if err := r.probeEcho(ctx, c); err != nil {
 			return err
 		}
+		r.peer = c.RemoteAddr()
 		l.disconnect(c)
 		l.conn.Store(nil)
 		return nil
@@ -71,7 +72,11 @@ func (r *run) probeEcho(ctx context.Context, c *anysock.Conn) error {
 func (r *run) probeSource(ctx context.Context, c *anysock.Conn) error {
 	limit, cancel := context.WithTimeout(ctx, time.Duration(r.work.Timeout))
 	defer cancel()
-	_, err := c.Peek(limit, make([]byte, 1))
+	// Peek would take bytes away from who has the socket afterwards.
+	_, err := c.Wait(limit, anysock.Readable, 1)
+	if n, uerr := c.Unread(); err == nil && (uerr != nil || n == 0) {
+		_, err = c.Peek(limit, make([]byte, 1)) // an end or a failure, perhaps
+	}
 	peer := &PeerError{Peer: peerName(c), Mode: r.work.Mode}
 	switch {
 	case err == nil:

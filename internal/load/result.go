@@ -26,11 +26,13 @@ type Result struct {
 	Started time.Time `json:"started"` // when counting began
 	// Partial says why the run ended before its bound; empty if it did not.
 	Partial string `json:"partial,omitempty"`
-	// Seconds is the time that was counted: until the last answer, or the end
-	// of the duration if that is later.
+	// Seconds is the time that was counted: the duration, or until the last
+	// answer or byte where Requests or Bytes end the work.
 	Seconds float64 `json:"seconds"`
 
-	// Requests were answered; those of the warm-up are not in it.
+	// Requests began in that time and were answered, some perhaps after it.
+	// RequestsPerSecond is how many answers came in that time, of requests that
+	// may have begun before.
 	Requests          int64   `json:"requests"`
 	RequestsPerSecond float64 `json:"requests_per_second"`
 	// BytesSent and BytesReceived are payload, without what layers add.

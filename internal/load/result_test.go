@@ -3,6 +3,8 @@ package load
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +58,33 @@ func TestResultInJSON(t *testing.T) {
 		if err := json.Unmarshal([]byte(bad), new(Result)); err == nil {
 			t.Errorf("%s is read", bad)
 		}
+	}
+}
+
+// The document lists every field.
+func TestFieldsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/BENCH.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var check func(reflect.Type)
+	check = func(of reflect.Type) {
+		for f := range of.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name != "-" && !strings.Contains(string(text), "`"+name+"`") && !strings.HasPrefix(name, "bytes_") {
+				t.Errorf("%s of %s is not in docs/BENCH.md", name, of)
+			}
+			inner := f.Type
+			for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
+				inner = inner.Elem()
+			}
+			if inner.Kind() == reflect.Struct && inner.PkgPath() == of.PkgPath() && inner != reflect.TypeFor[Distribution]() {
+				check(inner)
+			}
+		}
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[Result](), reflect.TypeFor[distributionRecord](), reflect.TypeFor[Comparison](), reflect.TypeFor[Difference]()} {
+		check(of)
 	}
 }
 

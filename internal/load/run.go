@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,11 +42,17 @@ type Config struct {
 	Address string
 	// Dial makes a connection. The context bounds it by Work.Timeout.
 	Dial func(context.Context) (*anysock.Conn, error)
+	// Plain says that Dial does no more than to connect a tcp or unix socket with
+	// the options that sockets have by default, so that mode connect may do it
+	// on loops. It then connects to where the first connection went: a name is
+	// resolved once.
+	Plain bool
 	// Progress is told how far the run is, once a second, on a goroutine of
 	// the run; nil is nobody.
 	Progress func(Progress)
 
-	alarm func() (alarm, error) // nil is newAlarm
+	alarm  func() (alarm, error) // nil is newAlarm
+	engine string                // EngineGoroutines: never on loops
 }
 
 // A Phase is a part of a run.
@@ -109,6 +116,9 @@ type run struct {
 	working context.Context    // until the run is over
 	alive   context.Context    // until nothing is waited for any more
 
+	peer  net.Addr // of the first connection, in mode connect
+	loops *loops   // nil: every line is driven by goroutines
+
 	counting    atomic.Bool // bytes: the mark of the beginning is made
 	unverified  atomic.Bool
 	interrupted bool // set by phases
@@ -147,6 +157,13 @@ func Run(ctx, cut context.Context, cfg Config) (*Result, error) {
 	err := r.connect(setup)
 	if err == nil {
 		err = r.probe(setup)
+	}
+	if err == nil && r.engine != EngineGoroutines {
+		if r.work.Mode == Connect {
+			err = r.makeCallers()
+		} else {
+			err = r.takeSockets()
+		}
 	}
 	if err != nil {
 		r.abandon()
@@ -240,10 +257,15 @@ func (r *run) measure(ctx, cut context.Context) (*Result, error) {
 	begin := r.mark() // before anything, if there is no warm-up
 	r.counting.Store(r.work.Warmup == 0)
 	var work, watch sync.WaitGroup
-	for _, l := range r.lines {
-		work.Go(l.run)
+	if r.loops != nil {
+		r.loops.start(&work)
+		defer r.loops.stop()
+	} else {
+		for _, l := range r.lines {
+			work.Go(l.run)
+		}
 	}
-	if r.work.Rate > 0 {
+	if r.work.Rate > 0 && r.loops == nil {
 		a, err := r.alarm()
 		if err != nil {
 			r.fail(err)
@@ -253,7 +275,9 @@ func (r *run) measure(ctx, cut context.Context) (*Result, error) {
 		}
 	}
 	watched := make(chan struct{})
-	watch.Go(func() { r.watch(watched) })
+	if r.loops == nil {
+		watch.Go(func() { r.watch(watched) })
+	}
 	done := make(chan struct{})
 	watch.Go(func() {
 		work.Wait()
@@ -264,7 +288,9 @@ func (r *run) measure(ctx, cut context.Context) (*Result, error) {
 	m := r.phases(ctx, begin, done)
 	close(r.over)
 	endWork()
-	if r.work.Mode == Up || r.work.Mode == Down {
+	if r.loops != nil {
+		r.loops.over()
+	} else if r.work.Mode == Up || r.work.Mode == Down {
 		r.cutLines(enough) // nothing is owed
 	}
 	stopReport := r.report(PhaseFinish)
@@ -289,6 +315,10 @@ type mark struct {
 func (r *run) mark() mark {
 	m := mark{at: r.now(), acknowledged: true, cpu: processTime()}
 	if !r.work.Mode.Bulk() {
+		return m
+	}
+	if r.loops != nil {
+		m.sent, m.received, m.acknowledged = r.loops.moved()
 		return m
 	}
 	for _, l := range r.lines {
@@ -368,11 +398,23 @@ func (r *run) grant(now int64, most int) int {
 	if r.work.Requests+r.work.Bytes == 0 || r.work.Rate > 0 || now < r.from || r.work.Bytes > 0 && !r.counting.Load() {
 		return most
 	}
-	left := r.tickets.Add(-int64(most))
-	if left >= 0 {
-		return most
+	for {
+		left := r.tickets.Load()
+		n := min(left, int64(most))
+		if n <= 0 {
+			return 0
+		}
+		if r.tickets.CompareAndSwap(left, left-n) {
+			return int(n)
+		}
 	}
-	return max(most+int(left), 0)
+}
+
+// giveBack returns what was granted and not begun, of bytes.
+func (r *run) giveBack(n int) {
+	if n > 0 && r.work.Bytes > 0 && r.counting.Load() {
+		r.tickets.Add(int64(n))
+	}
 }
 
 // isOver reports whether nothing more is to be begun.
@@ -407,6 +449,9 @@ func (r *run) result(m [2]mark) *Result {
 	if begin.cpu != nil && end.cpu != nil {
 		res.CPU = &CPU{User: end.cpu.User - begin.cpu.User, System: end.cpu.System - begin.cpu.System}
 	}
+	if r.loops != nil {
+		res.Engine = EngineLoops
+	}
 	if r.interrupted {
 		res.Partial = "interrupted"
 	}
@@ -420,14 +465,17 @@ func (r *run) result(m [2]mark) *Result {
 	} else {
 		res.BytesSent = c.answered * int64(r.work.Size)
 		res.BytesReceived = res.BytesSent
-		last := c.last
-		if r.work.Requests == 0 || res.Partial != "" {
-			last = max(last, r.until.Load())
+		counted := c.answered
+		end := c.last
+		if r.work.Requests == 0 || r.interrupted {
+			counted, end = c.within, r.until.Load()
 		}
-		res.Seconds = time.Duration(max(last-r.from, 0)).Seconds()
+		res.Seconds = time.Duration(max(end-r.from, 0)).Seconds()
+		res.RequestsPerSecond = float64(counted) / max(res.Seconds, 1e-9)
+		res.BytesSentPerSecond = res.RequestsPerSecond * float64(r.work.Size)
+		res.BytesReceivedPerSecond = res.BytesSentPerSecond
 	}
-	if res.Seconds > 0 {
-		res.RequestsPerSecond = float64(res.Requests) / res.Seconds
+	if r.work.Mode.Bulk() && res.Seconds > 0 {
 		res.BytesSentPerSecond = float64(res.BytesSent) / res.Seconds
 		res.BytesReceivedPerSecond = float64(res.BytesReceived) / res.Seconds
 	}
@@ -481,10 +529,8 @@ func (r *run) progress() Progress {
 		s.mu.Unlock()
 	}
 	if r.work.Mode.Bulk() {
-		for _, l := range r.lines {
-			sent, received, _ := l.moved()
-			p.Bytes += sent + received
-		}
+		m := r.mark()
+		p.Bytes = m.sent + m.received
 	}
 	return p
 }

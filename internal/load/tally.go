@@ -29,6 +29,7 @@ func newHistogram() *hdrhistogram.Histogram {
 type shard struct {
 	mu       sync.Mutex
 	answered int64 // requests that were counted
+	within   int64 // answers within the time that is counted, of whichever requests
 	last     int64 // when the last of them was answered
 	latency  *hdrhistogram.Histogram
 	connect  *hdrhistogram.Histogram
@@ -155,6 +156,7 @@ func kindOf(err error) string {
 // A count is all shards together.
 type count struct {
 	answered, unanswered, unsent int64
+	within                       int64
 	last                         int64
 	failures                     []Failure
 	endings                      map[string]int64
@@ -177,6 +179,7 @@ func collect(shards []*shard) count {
 	for _, s := range shards {
 		s.mu.Lock()
 		c.answered += s.answered
+		c.within += s.within
 		c.unanswered += s.unanswered
 		c.unsent += s.unsent
 		c.last = max(c.last, s.last)

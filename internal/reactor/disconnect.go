@@ -123,6 +123,7 @@ func (d *disconnect) finish() {
 		}
 	}
 	d.loop.Close(d.n)
+	d.n.Source = d.owner
 	d.done(d.o)
 }
 

@@ -3,8 +3,8 @@
 package reactor
 
 import (
-	"errors"
-	"syscall"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/anysock/anysock/internal/sys"
@@ -58,7 +58,9 @@ type engine struct {
 	nodes []*Node
 	gen   uint32 // of the Node added last
 	woken bool
-	busy  bool // the last wait was a short one
+	busy  bool   // the last wait was a short one
+	alone bool   // there are processors without a loop
+	waits uint32 // so far
 }
 
 func (e *engine) open() error {
@@ -77,25 +79,49 @@ func (e *engine) open() error {
 		return err
 	}
 	e.epoll, e.waker = epoll, waker
+	running.Add(1)
 	return nil
 }
 
 func (e *engine) close() {
+	running.Add(-1)
 	sys.RawClose(e.waker)
 	e.epoll.Close()
 }
 
-// brief is how long a busy loop waits without telling the scheduler. Told each
-// time, the runtime's monitor would take the processor away and give it back,
-// and look every 20 µs whether it has to. The scheduler repeats the signals
-// that end such a wait, so a stop of the world does not wait for it; other
-// goroutines do, where there is no processor left.
-const brief = 2 * time.Millisecond
+// A loop that is busy waits without telling the scheduler. Told each time, the
+// runtime's monitor would take the processor away and give it back, and look
+// every 20 µs whether it has to. The scheduler repeats the signals that end such
+// a wait, so a stop of the world does not wait for it. Other goroutines do where
+// each processor (GOMAXPROCS) has a loop: there it is short, and those that can
+// run have their turn before it.
+const (
+	brief        = 2 * time.Millisecond
+	briefCrowded = 50 * time.Microsecond
+	// looksAtCrowd is after how many waits the processors are counted anew.
+	looksAtCrowd = 1 << 14
+)
+
+// running counts the loops of this process.
+var running atomic.Int32
+
+// crowded reports whether the loops leave no processor for anybody else.
+func (e *engine) crowded() bool {
+	if e.waits%looksAtCrowd == 0 {
+		e.alone = int(running.Load()) < runtime.GOMAXPROCS(0)
+	}
+	e.waits++
+	return !e.alone
+}
 
 // wait waits for at most d, negative for ever.
 func (e *engine) wait(d time.Duration) (int, error) {
+	b := brief
+	if e.crowded() {
+		b = briefCrowded
+		runtime.Gosched()
+	}
 	if e.busy {
-		b := brief
 		if d >= 0 {
 			b = min(b, d)
 		}
@@ -104,13 +130,13 @@ func (e *engine) wait(d time.Duration) (int, error) {
 			return n, nil
 		}
 		e.busy = false
-		if err == nil && b == d || errors.Is(err, syscall.ENOSYS) {
+		if err == nil && b == d {
 			return 0, nil
 		}
 	}
 	start := time.Now()
 	n, err := e.epoll.Wait(d)
-	e.busy = n > 0 && time.Since(start) < brief
+	e.busy = n > 0 && time.Since(start) < b
 	return n, err
 }
 

@@ -42,6 +42,9 @@ func unread(n int) (int, error) { return unix.IoctlGetInt(n, unix.SIOCINQ) }
 // resetNow dissolves a connection: connect(2) with AF_UNSPEC, which on TCP sends
 // the reset that a close would not. It reports whether that was done.
 func resetNow(n int) bool {
+	if check(CallReset, n) != nil {
+		return false
+	}
 	sa := unix.RawSockaddr{Family: unix.AF_UNSPEC}
 	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(n), uintptr(unsafe.Pointer(&sa)), unix.SizeofSockaddrInet4)
 	return e == 0

@@ -34,6 +34,7 @@ const (
 	CallSplice       Call = "splice"
 	CallPipe         Call = "pipe"
 	CallShutdown     Call = "shutdown"
+	CallReset        Call = "reset"        // connect(AF_UNSPEC), where SO_LINGER was refused
 	CallUnacked      Call = "unacked"      // ioctl(SIOCOUTQ)
 	CallUnread       Call = "unread"       // ioctl(SIOCINQ)
 	CallInfo         Call = "info"         // getsockopt(TCP_INFO)

@@ -58,6 +58,10 @@
 // (Options.LostAfter). Through proxies only pongs can tell: the option pong gives
 // the time after which a silent peer is lost.
 //
+// The other side's pings and close frames are answered by whoever reads. Where
+// nobody has for 50 ms, a goroutine does, and reads at most 128 KiB ahead; beyond
+// that the other side waits.
+//
 // # The lifecycle protocol
 //
 // Under lc the subprotocol is anysock.lc.1 and nothing else: the handshake fails
