@@ -20,7 +20,7 @@ func init() {
 			return nil, false
 		}
 		dialer, ok := d.(*Dialer)
-		if !ok || dialer.Trace != nil || dialer.Allow != nil || dialer.OnConnected != nil {
+		if !ok || dialer.Trace != nil || dialer.Allow != nil || dialer.OnConnected != nil || dialer.OnAttempt != nil {
 			return nil, false
 		}
 		hops, err := a.plan(forDialing)
@@ -48,7 +48,7 @@ var optionNames = map[sys.Option]string{
 }
 
 // dialing is what both have in common. name is the address for errors.
-func (d *Dialer) dialing(network, name string, f sys.Family) *bridge.Dialing {
+func (d *Dialer) dialing(network, host, name string, f sys.Family) *bridge.Dialing {
 	b := &bridge.Dialing{
 		Network: network, Unix: f == sys.Unix,
 		Interface: d.Interface, Options: *d.Options.shared(),
@@ -64,15 +64,13 @@ func (d *Dialer) dialing(network, name string, f sys.Family) *bridge.Dialing {
 	})
 	b.Failed = func(attempts any, resolve error, rounds int) (error, bool) {
 		as, _ := attempts.([]Attempt)
-		var e *Error
-		switch {
-		case resolve == nil:
-			e = connectError(network, name, as, nil)
-		default:
-			e = opError(OpResolve, name, resolve)
-			if rounds > 1 {
-				e.Attempts = as
-			}
+		if resolve == nil {
+			e := connectError(network, name, as, nil)
+			return e, worthRetrying(e.Kind)
+		}
+		e := opError(OpResolve, host, resolve)
+		if rounds > 1 {
+			e.Attempts = as
 		}
 		return e, worthRetrying(e.Kind)
 	}
@@ -85,7 +83,7 @@ func (d *Dialer) unixDialing(t Target) (*bridge.Dialing, bool) {
 	if err != nil || d.Local != "" {
 		return nil, false
 	}
-	b := d.dialing("unix", path, sys.Unix)
+	b := d.dialing("unix", "", path, sys.Unix)
 	b.Addrs = []sys.Addr{a}
 	return b, true
 }
@@ -99,7 +97,7 @@ func (d *Dialer) ipDialing(network string, t Target) (*bridge.Dialing, bool) {
 	if ip, err := netip.ParseAddr(host); err == nil && (network == "tcp4" && !ip.Unmap().Is4() || network == "tcp6" && ip.Unmap().Is4()) {
 		return nil, false
 	}
-	b := d.dialing(network, net.JoinHostPort(host, port), sys.Inet6)
+	b := d.dialing(network, host, net.JoinHostPort(host, port), sys.Inet6)
 	r := &dialRound{d: d, network: network, host: host, port: uint16(p)}
 	if d.Local != "" {
 		wildcard := netip.IPv6Unspecified()
@@ -128,12 +126,12 @@ func (d *Dialer) ipDialing(network string, t Target) (*bridge.Dialing, bool) {
 		answers := make(chan answer)
 		go r.resolve(ctx, answers) // ends before this does
 		var err error
-		any, usable := false, false
+		some, usable := false, false
 		for a := range answers {
 			if a.err != nil {
 				err = a.err
 			}
-			any = any || len(a.ips) > 0
+			some = some || len(a.ips) > 0
 			if addrs := r.enqueue(nil, a); len(addrs) > 0 {
 				usable = true
 				found(addrs, nil)
@@ -141,7 +139,7 @@ func (d *Dialer) ipDialing(network string, t Target) (*bridge.Dialing, bool) {
 		}
 		switch {
 		case usable:
-		case any:
+		case some:
 			found(nil, &Error{
 				Op: OpConnect, Addr: network + ":" + net.JoinHostPort(host, port), Kind: KindAddress,
 				Err:  errors.New(host + " has no address of the family of the local address " + r.local.IP.Addr().String()),

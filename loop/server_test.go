@@ -51,8 +51,33 @@ func serve(t *testing.T, network, options string, srv *loop.Server) *rig {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	r := &rig{t: t, ctx: ctx, srv: srv, ends: make(chan anysock.End, 1000)}
-	told := srv.Handler.Ended
-	srv.Handler.Ended = func(c *loop.Conn, end anysock.End) {
+	h := &srv.Handler
+	told := h.Ended
+	var gone sync.Map // the connections whose ending was told: nothing comes after it
+	wrapped := func(what string, f func(c *loop.Conn)) func(c *loop.Conn) {
+		if f == nil {
+			return nil
+		}
+		return func(c *loop.Conn) {
+			if _, ok := gone.Load(c); ok {
+				t.Errorf("%s was told after the ending", what)
+			}
+			f(c)
+		}
+	}
+	h.End, h.Sent = wrapped("End", h.End), wrapped("Sent", h.Sent)
+	if data := h.Data; data != nil {
+		h.Data = func(c *loop.Conn, p []byte) {
+			if _, ok := gone.Load(c); ok || len(p) == 0 {
+				t.Errorf("Data was given %d bytes, after the ending: %v", len(p), ok)
+			}
+			data(c, p)
+		}
+	}
+	h.Ended = func(c *loop.Conn, end anysock.End) {
+		if _, again := gone.LoadOrStore(c, true); again {
+			t.Errorf("a second ending: %q", end)
+		}
 		if told != nil {
 			told(c, end)
 		}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/attendance"
+	"github.com/anysock/anysock/internal/bridge"
 	"github.com/anysock/anysock/relay"
 )
 
@@ -99,21 +101,16 @@ type Server struct {
 	once       sync.Once
 	ctx        context.Context // ended when the drain deadline has passed
 	cut        context.CancelCauseFunc
-	closed     chan struct{} // Shutdown was called
-	places     chan struct{} // one element per connection; nil is no bound
-	handshakes chan struct{} // one element per handshake; nil is no bound
-	shaking    tally         // handshakes of each client
-	open       tally         // connections of each client
+	count      *attendance.Count
+	places     attendance.Places // of connections
+	handshakes attendance.Places // of clients whose request has not been read
+	shaking    tally             // handshakes of each client
+	open       tally             // connections of each client
 
 	mu        sync.Mutex // guards what follows, and out and base of sessions
-	stopping  bool
-	emptying  bool // Shutdown is taking what the queues hold
-	serving   int  // Serve calls at work
 	listeners map[*anysock.Listener]struct{}
 	sessions  map[*session]struct{}
-	idle      chan struct{} // closed when stopping and nothing is left
-	stats     relay.Stats   // of sessions that have ended, and Accepted
-	drained   relay.Drained
+	stats     relay.Stats // of sessions that have ended
 }
 
 var errShutdown = errors.New("the proxy was shut down")
@@ -125,16 +122,11 @@ func (s *Server) init() {
 		if s.identify == nil {
 			s.identify = clientOf
 		}
-		s.closed = make(chan struct{})
-		s.idle = make(chan struct{})
+		s.count = attendance.New()
 		s.listeners = make(map[*anysock.Listener]struct{})
 		s.sessions = make(map[*session]struct{})
-		if n := orDefault(s.MaxConns, DefaultMaxConns); n > 0 {
-			s.places = make(chan struct{}, n)
-		}
-		if n := orDefault(s.Handshakes, DefaultHandshakes); n > 0 {
-			s.handshakes = make(chan struct{}, n)
-		}
+		s.places.Limit = int64(orDefault(s.MaxConns, DefaultMaxConns))
+		s.handshakes.Limit = int64(orDefault(s.Handshakes, DefaultHandshakes))
 	})
 }
 
@@ -189,20 +181,20 @@ func (s *Server) Serve(ctx context.Context, ln *anysock.Listener) error {
 	if !s.enter(ln) {
 		return &anysock.Error{Op: anysock.OpAccept, Addr: ln.Addr().String(), Kind: anysock.KindClosed, Err: errShutdown}
 	}
-	defer s.leave()
+	defer s.count.Leave()
 	for {
-		if ok, err := s.take(ctx, s.places); !ok {
+		if ok, err := s.take(ctx, &s.places); !ok {
 			return err
 		}
-		if ok, err := s.take(ctx, s.handshakes); !ok {
-			give(s.places)
+		if ok, err := s.take(ctx, &s.handshakes); !ok {
+			s.places.Give()
 			return err
 		}
 		c, err := ln.AcceptContext(ctx)
 		if err != nil {
-			give(s.places)
-			give(s.handshakes)
-			if s.isStopping() {
+			s.places.Give()
+			s.handshakes.Give()
+			if s.count.Stopping() {
 				return nil
 			}
 			return err
@@ -215,50 +207,20 @@ func (s *Server) Serve(ctx context.Context, ln *anysock.Listener) error {
 func (s *Server) enter(ln *anysock.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
+	if !s.count.Enter() {
 		return false
 	}
 	s.listeners[ln] = struct{}{}
-	s.serving++
 	return true
 }
 
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.serving--
-	s.finishIfIdle()
-}
-
-func (s *Server) isStopping() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
-}
-
 // take waits for a place. It is false, without an error, after Shutdown.
-func (s *Server) take(ctx context.Context, places chan struct{}) (bool, error) {
-	if places == nil {
-		return true, nil
+func (s *Server) take(ctx context.Context, places *attendance.Places) (bool, error) {
+	ok, err := places.Wait(ctx, s.count.Closed())
+	if err != nil {
+		err = bridge.OpError(anysock.OpAccept, "", err)
 	}
-	select {
-	case places <- struct{}{}:
-		return true, nil
-	case <-s.closed:
-		return false, nil
-	case <-ctx.Done():
-		kind := anysock.KindCanceled
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			kind = anysock.KindTimeout
-		}
-		return false, &anysock.Error{Op: anysock.OpAccept, Kind: kind, Err: ctx.Err()}
-	}
-}
-
-func give(places chan struct{}) {
-	if places != nil {
-		<-places
-	}
+	return ok, err
 }
 
 // start takes over c. Its goroutine belongs to the Server: Shutdown waits.
@@ -266,12 +228,9 @@ func give(places chan struct{}) {
 func (s *Server) start(c *anysock.Conn, placed bool) {
 	x := &session{s: s, in: c, client: s.identify(c.RemoteAddr()), placed: placed, shaking: placed}
 	x.rec.Accepted = time.Now()
+	s.count.Begin(!placed)
 	s.mu.Lock()
 	s.sessions[x] = struct{}{}
-	s.stats.Accepted++
-	if s.emptying && !placed {
-		s.drained.Queued++
-	}
 	s.mu.Unlock()
 	go x.run()
 }
@@ -288,17 +247,10 @@ func (s *Server) finished(x *session) {
 	case anysock.Graceful:
 		s.stats.Graceful++
 	}
-	if s.stopping {
-		if errors.Is(x.rec.Err, relay.ErrDrainDeadline) {
-			s.drained.Cut++
-		} else {
-			s.drained.Finished++
-		}
-	}
-	s.finishIfIdle()
 	s.mu.Unlock()
+	s.count.End(errors.Is(x.rec.Err, relay.ErrDrainDeadline))
 	if x.placed {
-		give(s.places)
+		s.places.Give()
 	}
 }
 
@@ -342,7 +294,7 @@ func (s *Server) Stats() relay.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Active = len(s.sessions)
+	st.Active, st.Accepted = s.count.Active()
 	for x := range s.sessions {
 		if x.out != nil {
 			st.ToOutbound += x.out.Sent() - x.outBase
@@ -375,54 +327,29 @@ func (s *Server) Shutdown(ctx context.Context) (relay.Drained, error) {
 		err = errors.Join(err, derr)
 	}
 	if first {
-		s.emptied()
+		s.count.Emptied()
 	}
 	limit := time.NewTimer(max(orDefault(s.Drain, DefaultDrain), 0))
 	defer limit.Stop()
 	select {
-	case <-s.idle:
+	case <-s.count.Idle():
 	case <-limit.C:
 	case <-ctx.Done():
 	}
 	s.cut(relay.ErrDrainDeadline) // nothing is left to cut after idle
-	<-s.idle
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.drained, err
+	<-s.count.Idle()
+	return relay.Drained(s.count.Drained()), err
 }
 
 // stop turns newcomers away. Only the first call has listeners to drain.
 func (s *Server) stop() (first bool, listeners []*anysock.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping {
+	if !s.count.Stop() {
 		return false, nil
 	}
-	s.stopping, s.emptying = true, true
-	close(s.closed)
 	for ln := range s.listeners {
 		listeners = append(listeners, ln)
 	}
 	return true, listeners
-}
-
-// emptied says that the queues are empty and closed.
-func (s *Server) emptied() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.emptying = false
-	s.finishIfIdle()
-}
-
-// finishIfIdle wakes Shutdown when nothing is left; mu is held.
-func (s *Server) finishIfIdle() {
-	if !s.stopping || s.emptying || s.serving > 0 || len(s.sessions) > 0 {
-		return
-	}
-	select {
-	case <-s.idle:
-	default:
-		close(s.idle)
-	}
 }

@@ -123,7 +123,7 @@ func (x *session) leaveHandshake() {
 	}
 	if x.shaking {
 		x.shaking = false
-		give(x.s.handshakes)
+		x.s.handshakes.Give()
 	}
 }
 

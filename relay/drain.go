@@ -30,58 +30,57 @@ func (r *Relay) Shutdown(ctx context.Context) (Drained, error) {
 		}
 		err = errors.Join(err, derr)
 	}
+	e := r.engine()
 	if first {
-		r.emptied()
+		if e != nil {
+			err = errors.Join(err, e.drain())
+		}
+		r.count.Emptied()
 	}
 	limit := time.NewTimer(max(orDefault(r.Drain, DefaultDrain), 0))
 	defer limit.Stop()
 	select {
-	case <-r.idle:
+	case <-r.count.Idle():
 	case <-limit.C:
 	case <-ctx.Done():
 	}
 	r.cut(ErrDrainDeadline) // nothing is left to cut after idle
-	<-r.idle
-
-	if first && r.w != nil {
-		r.w.leave()
+	if e != nil {
+		e.cut()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.drained, err
+	<-r.count.Idle()
+
+	if first {
+		if e != nil {
+			e.stop()
+		}
+		if r.w != nil {
+			r.w.leave()
+		}
+		close(r.over)
+	}
+	<-r.over
+	return Drained(r.count.Drained()), err
 }
 
 // stop turns newcomers away. Only the first call has listeners to drain.
 func (r *Relay) stop() (first bool, listeners []*anysock.Listener) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopping {
+	if !r.count.Stop() {
 		return false, nil
 	}
-	r.stopping, r.emptying = true, true
-	close(r.closed)
-	for ln := range r.listeners {
-		listeners = append(listeners, ln)
+	for ln, onLoops := range r.listeners {
+		if !onLoops {
+			listeners = append(listeners, ln)
+		}
 	}
 	return true, listeners
 }
 
-// emptied says that the queues are empty and closed.
-func (r *Relay) emptied() {
+// engine is the event loops, nil if there are none.
+func (r *Relay) engine() *engine {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.emptying = false
-	r.finishIfIdle()
-}
-
-// finishIfIdle wakes Shutdown when nothing is left; mu is held.
-func (r *Relay) finishIfIdle() {
-	if !r.stopping || r.emptying || r.serving > 0 || len(r.sessions) > 0 {
-		return
-	}
-	select {
-	case <-r.idle:
-	default:
-		close(r.idle)
-	}
+	return r.e
 }

@@ -122,7 +122,7 @@ func TestLegEndedBySomebodyElse(t *testing.T) {
 		func(c *anysock.Conn) { c.Abort() },
 		func(c *anysock.Conn) { c.Close() },
 	} {
-		r := newRig(t, combination{"tcp", "tcp"}, relay.Options{})
+		r := newRig(t, combination{"tcp", "tcp", false}, relay.Options{})
 		write(t, r.client, text(10))
 		read(t, r.server, text(10))
 		end(r.outbound)

@@ -10,7 +10,9 @@ import (
 // TestManyConnections: random sizes, slow readers, all orders of closing; no
 // byte is lost and no end is false. With -relay.full it is 10,000, 1,000 at a
 // time.
-func TestManyConnections(t *testing.T) {
+func TestManyConnections(t *testing.T) { onEngines(t, testManyConnections) }
+
+func testManyConnections(t *testing.T) {
 	total, atOnce := 1000, 200
 	if *full {
 		total, atOnce = 10_000, 1000
@@ -19,5 +21,5 @@ func TestManyConnections(t *testing.T) {
 		Listen: address(t, "tcp"), Dial: dialable,
 		Caps: anysock.CapHalfClose | anysock.CapAbort,
 	}
-	losses.Run(t, total, atOnce, leg, leg)
+	losses.RunOn(t, loops, total, atOnce, leg, leg)
 }

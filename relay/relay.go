@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/attendance"
+	"github.com/anysock/anysock/internal/bridge"
 )
 
 // A Relay accepts connections, dials Target for each, and joins the two: see
@@ -43,29 +45,31 @@ type Relay struct {
 	// Drain bounds how long Shutdown lets connections finish. 0 is
 	// DefaultDrain; negative aborts at once.
 	Drain time.Duration
-	// OnEnd is told of every connection that has ended, on that connection's
-	// goroutine and possibly from several at once; its place is taken until
-	// OnEnd returns. nil is nobody.
+	// OnEnd is told of every connection that has ended, on a goroutine that may
+	// wait, and possibly from several at once; its place is taken until OnEnd
+	// returns. The connections of the event loops are told one after the other:
+	// while DefaultMaxConns of them wait to be told, no further ones are accepted.
+	// nil is nobody.
 	OnEnd func(Record)
+	// Loops is how many event loops serve the connections between kernel
+	// sockets: see Serve. 0 is one for each processor that the program may use
+	// (GOMAXPROCS), negative serves all connections with goroutines.
+	Loops int
 
 	once   sync.Once
 	ctx    context.Context // ended when the drain deadline has passed
 	cut    context.CancelCauseFunc
-	closed chan struct{} // Shutdown was called
-	places chan struct{} // one element per connection; nil is no bound
-	w      *watcher      // kept, so that it is not made anew for each connection
+	count  *attendance.Count
+	places attendance.Places
+	over   chan struct{} // closed when the first Shutdown has done its work
 	circle circle        // our own connections, if the target is original:
 
-	mu        sync.Mutex // guards what follows, and out and base of sessions
-	stopping  bool
-	emptying  bool                           // Shutdown is taking what the queues hold
-	serving   int                            // Serve calls at work
-	listeners map[*anysock.Listener]struct{} // served so far, for Shutdown
-	sessions  map[*session]struct{}
-	idle      chan struct{} // closed when stopping and nothing is left
-	none      chan struct{} // closed when there is no session; nil until somebody waits
-	stats     Stats         // of sessions that have ended, and Accepted
-	drained   Drained
+	mu        sync.Mutex                 // guards what follows, and out and base of sessions
+	w         *watcher                   // kept, so that it is not made anew for each connection
+	e         *engine                    // the event loops; nil until they are needed
+	listeners map[*anysock.Listener]bool // served so far, for Shutdown; true: on the loops
+	sessions  map[*session]struct{}      // the connections that have goroutines
+	stats     Stats                      // of connections that have ended; bytes of sessions only
 }
 
 // Stats counts what a Relay has done so far.
@@ -96,13 +100,11 @@ var ErrClientLeft = errors.New("the client went away while the target was dialed
 func (r *Relay) init() {
 	r.once.Do(func() {
 		r.ctx, r.cut = context.WithCancelCause(context.Background())
-		r.closed = make(chan struct{})
-		r.idle = make(chan struct{})
-		r.listeners = make(map[*anysock.Listener]struct{})
+		r.count = attendance.New()
+		r.over = make(chan struct{})
+		r.listeners = make(map[*anysock.Listener]bool)
 		r.sessions = make(map[*session]struct{})
-		if n := orDefault(r.MaxConns, DefaultMaxConns); n > 0 {
-			r.places = make(chan struct{}, n)
-		}
+		r.places.Limit = int64(orDefault(r.MaxConns, DefaultMaxConns))
 		r.Dialer.Retry.Attempts = orDefault(r.Dialer.Retry.Attempts, DefaultAttempts)
 	})
 }
@@ -111,6 +113,14 @@ func (r *Relay) init() {
 // is done (its error), or accepting fails for good (that error). However it
 // ends, the connections go on and ln stays open: both are left to Shutdown,
 // which must be called. Several listeners may be served at once.
+//
+// Where ln is a kernel socket (tcp, unix) and so is Target, without layers and
+// hops, the connections live on event loops: without a goroutine, without a
+// buffer while no data flows, and with the same endings and records. The loops
+// then have ln's socket: accepting from it is Serve's alone. Goroutines serve
+// all else, and where the listener or Dialer have a Trace, or Dialer has an
+// Allow, OnAttempt or OnConnected, which a loop could not wait for. original: as
+// Target is served by goroutines too.
 //
 // The error is a *anysock.Error: KindAddress where Target makes no sense,
 // KindClosed after Shutdown, otherwise that of ln.AcceptContext.
@@ -122,15 +132,22 @@ func (r *Relay) Serve(ctx context.Context, ln *anysock.Listener) error {
 	if !r.enter(ln) {
 		return &anysock.Error{Op: anysock.OpAccept, Addr: ln.Addr().String(), Kind: anysock.KindClosed, Err: errShutdown}
 	}
-	defer r.leave()
+	defer r.count.Leave()
+	if ok, err := r.serveOnLoops(ctx, ln); ok {
+		return err
+	}
+	r.useWatcher()
 	for {
-		if ok, err := r.takePlace(ctx); !ok {
+		if ok, err := r.places.Wait(ctx, r.count.Closed()); !ok {
+			if err != nil {
+				err = bridge.OpError(anysock.OpAccept, "", err)
+			}
 			return err
 		}
 		c, err := ln.AcceptContext(ctx)
 		if err != nil {
-			r.givePlace()
-			if r.isStopping() {
+			r.places.Give()
+			if r.count.Stopping() {
 				return nil
 			}
 			return err
@@ -145,53 +162,21 @@ var errShutdown = errors.New("the relay was shut down")
 func (r *Relay) enter(ln *anysock.Listener) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stopping {
+	if !r.count.Enter() {
 		return false
 	}
-	if r.w == nil {
-		r.w = useWatcher()
+	if !r.listeners[ln] {
+		r.listeners[ln] = false
 	}
-	r.listeners[ln] = struct{}{}
-	r.serving++
 	return true
 }
 
-func (r *Relay) leave() {
+// useWatcher has a watcher for the sessions.
+func (r *Relay) useWatcher() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.serving--
-	r.finishIfIdle()
-}
-
-func (r *Relay) isStopping() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stopping
-}
-
-// takePlace waits while MaxConns connections are there. It is false, without
-// an error, after Shutdown.
-func (r *Relay) takePlace(ctx context.Context) (bool, error) {
-	if r.places == nil {
-		return true, nil
-	}
-	select {
-	case r.places <- struct{}{}:
-		return true, nil
-	case <-r.closed:
-		return false, nil
-	case <-ctx.Done():
-		kind := anysock.KindCanceled
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			kind = anysock.KindTimeout
-		}
-		return false, &anysock.Error{Op: anysock.OpAccept, Kind: kind, Err: ctx.Err()}
-	}
-}
-
-func (r *Relay) givePlace() {
-	if r.places != nil {
-		<-r.places
+	if r.w == nil {
+		r.w = useWatcher()
 	}
 }
 
@@ -200,22 +185,7 @@ func (r *Relay) givePlace() {
 // at its end by itself, before they call Shutdown.
 func (r *Relay) Wait(ctx context.Context) error {
 	r.init()
-	r.mu.Lock()
-	if len(r.sessions) == 0 {
-		r.mu.Unlock()
-		return nil
-	}
-	if r.none == nil {
-		r.none = make(chan struct{})
-	}
-	none := r.none
-	r.mu.Unlock()
-	select {
-	case <-none:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return r.count.Wait(ctx)
 }
 
 // Stats counts up to now, bytes of connections that still run included.
@@ -224,7 +194,12 @@ func (r *Relay) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := r.stats
-	st.Active = len(r.sessions)
+	st.Active, st.Accepted = r.count.Active()
+	if r.e != nil {
+		st.ToOutbound, st.ToInbound = r.e.movedBytes()
+		st.ToOutbound += r.stats.ToOutbound
+		st.ToInbound += r.stats.ToInbound
+	}
 	for s := range r.sessions {
 		if s.out != nil {
 			st.ToOutbound += s.out.Sent() - s.base

@@ -42,7 +42,7 @@ func newStationAt(t *testing.T, at, target string, r *relay.Relay) *station {
 		t.Fatal(err)
 	}
 	s := &station{Relay: r, t: t, records: make(chan relay.Record, 20_000), served: make(chan error, 1)}
-	r.Target = a
+	r.Target, r.Loops = a, loops
 	r.OnEnd = func(rec relay.Record) { s.records <- rec }
 	s.ln = listen(t, anysock.ListenConfig{}, at)
 	s.address = dialable(s.ln)
@@ -127,7 +127,9 @@ func seldom() anysock.Dialer {
 	return anysock.Dialer{Retry: anysock.Retry{Interval: time.Hour}}
 }
 
-func TestRelayEcho(t *testing.T) {
+func TestRelayEcho(t *testing.T) { onEngines(t, testRelayEcho) }
+
+func testRelayEcho(t *testing.T) {
 	onAll(t, func(t *testing.T, c combination) {
 		s := newStation(t, c.in, echoServer(t, c.out), &relay.Relay{})
 		client := s.dial()
@@ -158,7 +160,9 @@ func TestRelayEcho(t *testing.T) {
 // TestRefusedTarget: the client waits for the retries, and then learns that
 // there is no target: by a reset before any byte, or by a close where there is
 // no reset.
-func TestRefusedTarget(t *testing.T) {
+func TestRefusedTarget(t *testing.T) { onEngines(t, testRefusedTarget) }
+
+func testRefusedTarget(t *testing.T) {
 	onAll(t, func(t *testing.T, c combination) {
 		s := newStation(t, c.in, freeAddress(t, c.out), &relay.Relay{Dialer: quick(0)})
 		client := s.dial()
@@ -196,7 +200,9 @@ func TestRefusedTarget(t *testing.T) {
 
 // TestTargetAppears: a target that starts between two attempts is reached, and
 // what the client had sent meanwhile arrives.
-func TestTargetAppears(t *testing.T) {
+func TestTargetAppears(t *testing.T) { onEngines(t, testTargetAppears) }
+
+func testTargetAppears(t *testing.T) {
 	for _, c := range combinations[:4] {
 		t.Run(c.String(), func(t *testing.T) {
 			target := freeAddress(t, c.out)
@@ -224,7 +230,9 @@ func TestTargetAppears(t *testing.T) {
 }
 
 // TestClientLeavesDuringRetry: nobody dials for a client that is gone.
-func TestClientLeavesDuringRetry(t *testing.T) {
+func TestClientLeavesDuringRetry(t *testing.T) { onEngines(t, testClientLeavesDuringRetry) }
+
+func testClientLeavesDuringRetry(t *testing.T) {
 	needsBackend(t)
 	for _, in := range []string{"tcp", "unix", "mem"} {
 		t.Run(in, func(t *testing.T) {
@@ -252,7 +260,9 @@ func TestClientLeavesDuringRetry(t *testing.T) {
 
 // TestClientThatHasSentAllIsServed: a client that sends and closes while the
 // target is down has not gone away: its bytes are delivered.
-func TestClientThatHasSentAllIsServed(t *testing.T) {
+func TestClientThatHasSentAllIsServed(t *testing.T) { onEngines(t, testClientThatHasSentAllIsServed) }
+
+func testClientThatHasSentAllIsServed(t *testing.T) {
 	for _, in := range []string{"tcp", "unix"} {
 		t.Run(in, func(t *testing.T) {
 			target := freeAddress(t, "tcp")
@@ -290,7 +300,9 @@ func TestClientThatHasSentAllIsServed(t *testing.T) {
 }
 
 // TestMaxConns: further connections wait in the backlog.
-func TestMaxConns(t *testing.T) {
+func TestMaxConns(t *testing.T) { onEngines(t, testMaxConns) }
+
+func testMaxConns(t *testing.T) {
 	s := newStation(t, "tcp", echoServer(t, "tcp"), &relay.Relay{MaxConns: 2})
 	var open []*anysock.Conn
 	for range 2 {
@@ -314,7 +326,9 @@ func TestMaxConns(t *testing.T) {
 
 // TestShutdownFinishes: Shutdown serves those who wait in the queue, turns
 // newcomers away, and waits for all to finish.
-func TestShutdownFinishes(t *testing.T) {
+func TestShutdownFinishes(t *testing.T) { onEngines(t, testShutdownFinishes) }
+
+func testShutdownFinishes(t *testing.T) {
 	for _, in := range []string{"tcp", "unix", "mem"} {
 		t.Run(in, func(t *testing.T) {
 			s := newStation(t, in, echoServer(t, "tcp"), &relay.Relay{MaxConns: 1})
@@ -375,7 +389,9 @@ func TestShutdownFinishes(t *testing.T) {
 
 // TestShutdownCuts: at the deadline what still runs, or still dials, is reset
 // on both sides.
-func TestShutdownCuts(t *testing.T) {
+func TestShutdownCuts(t *testing.T) { onEngines(t, testShutdownCuts) }
+
+func testShutdownCuts(t *testing.T) {
 	byCtx := func(s *station) (relay.Drained, error) {
 		ctx, cancel := context.WithTimeout(s.t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -436,13 +452,15 @@ func TestShutdownCuts(t *testing.T) {
 
 // TestServeContext: the end of its context ends accepting, not connections;
 // and Shutdown still empties the queue.
-func TestServeContext(t *testing.T) {
+func TestServeContext(t *testing.T) { onEngines(t, testServeContext) }
+
+func testServeContext(t *testing.T) {
 	a, err := anysock.ParseAddress(echoServer(t, "tcp"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, limit := range []int{0, 1} {
-		r := &relay.Relay{Target: a, MaxConns: limit}
+		r := &relay.Relay{Target: a, MaxConns: limit, Loops: loops}
 		ln := listen(t, anysock.ListenConfig{}, address(t, "tcp"))
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
@@ -489,7 +507,9 @@ func TestServeBadTarget(t *testing.T) {
 
 // TestNoDescriptorsForDial: EMFILE is retried like anything that may pass, and
 // refused when it does not.
-func TestNoDescriptorsForDial(t *testing.T) {
+func TestNoDescriptorsForDial(t *testing.T) { onEngines(t, testNoDescriptorsForDial) }
+
+func testNoDescriptorsForDial(t *testing.T) {
 	for _, failures := range []int64{2, 1000} {
 		target := echoServer(t, "tcp")
 		s := newStation(t, "tcp", target, &relay.Relay{Dialer: quick(3)})
@@ -537,7 +557,9 @@ func TestNoDescriptorsForDial(t *testing.T) {
 }
 
 // TestPlainClientAndServer: peers of package net see the same endings.
-func TestPlainClientAndServer(t *testing.T) {
+func TestPlainClientAndServer(t *testing.T) { onEngines(t, testPlainClientAndServer) }
+
+func testPlainClientAndServer(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,24 +23,69 @@ import (
 const patience = 20 * time.Second
 
 // combination is the networks of the two legs.
-type combination struct{ in, out string }
+type combination struct {
+	in, out string
+	onLoops bool // by a Relay on event loops, where a rig would Join
+}
 
-func (c combination) String() string { return c.in + " to " + c.out }
+func (c combination) String() string {
+	if c.onLoops {
+		return c.in + " to " + c.out + " on loops"
+	}
+	return c.in + " to " + c.out
+}
 
 var combinations = []combination{
-	{"tcp", "tcp"},
-	{"tcp", "unix"},
-	{"unix", "tcp"},
-	{"unix", "unix"},
-	{"mem", "mem"},
-	{"tcp", "mem"},
-	{"mem", "unix"},
+	{"tcp", "tcp", false},
+	{"tcp", "unix", false},
+	{"unix", "tcp", false},
+	{"unix", "unix", false},
+	{"mem", "mem", false},
+	{"tcp", "mem", false},
+	{"mem", "unix", false},
 }
 
 // onAll runs f for every combination.
 func onAll(t *testing.T, f func(t *testing.T, c combination)) {
 	for _, c := range combinations {
 		t.Run(c.String(), func(t *testing.T) { f(t, c) })
+	}
+}
+
+// joinedOnAll is onAll for the tests of joining: what Join keeps, a Relay on
+// event loops keeps too.
+func joinedOnAll(t *testing.T, f func(t *testing.T, c combination)) {
+	onAll(t, f)
+	if !haveLoops {
+		return
+	}
+	for _, c := range combinations[:4] {
+		c.onLoops = true
+		t.Run(c.String(), func(t *testing.T) { f(t, c) })
+	}
+}
+
+// engines are the ways to join two tcp connections.
+func engines() []combination {
+	cs := []combination{{"tcp", "tcp", false}}
+	if haveLoops {
+		cs = append(cs, combination{"tcp", "tcp", true})
+	}
+	return cs
+}
+
+// loops is the Loops of the Relays that tests make.
+var loops int
+
+// onEngines runs f for a Relay with goroutines and one with event loops.
+func onEngines(t *testing.T, f func(t *testing.T)) {
+	t.Run("goroutines", func(t *testing.T) {
+		loops = -1
+		f(t)
+	})
+	loops = 0
+	if haveLoops {
+		t.Run("loops", f)
 	}
 }
 
@@ -126,8 +172,10 @@ func connect(t *testing.T, network string, opts anysock.Options) (dialed, accept
 type rig struct {
 	t                 *testing.T
 	client, server    *anysock.Conn
-	inbound, outbound *anysock.Conn
+	inbound, outbound *anysock.Conn // nil on event loops
 	cancel            context.CancelCauseFunc
+	relay             *relay.Relay // on event loops
+	canceled          error        // what the record says after cancel, where that is not its reason
 	done              chan relay.Record
 }
 
@@ -139,10 +187,68 @@ func newRig(t *testing.T, c combination, opts relay.Options) *rig {
 func newRigWith(t *testing.T, c combination, opts relay.Options, conn anysock.Options) *rig {
 	t.Helper()
 	r := &rig{t: t}
+	if c.onLoops {
+		r.serve(c, opts, conn, conn)
+		return r
+	}
 	r.client, r.inbound = connect(t, c.in, conn)
 	r.outbound, r.server = connect(t, c.out, conn)
 	r.join(opts)
 	return r
+}
+
+// serve starts a Relay on an event loop, with one connection. The options are
+// those of both ends of a leg.
+func (r *rig) serve(c combination, opts relay.Options, in, out anysock.Options) {
+	r.t.Helper()
+	target := listen(r.t, anysock.ListenConfig{Options: out}, address(r.t, c.out))
+	front := listen(r.t, anysock.ListenConfig{Options: in}, address(r.t, c.in))
+	done := make(chan relay.Record, 1)
+	rel := &relay.Relay{
+		Target: anysock.MustParseAddress(dialable(target)), Dialer: anysock.Dialer{Options: out},
+		Options: opts, Loops: 1, OnEnd: func(rec relay.Record) { done <- rec }, Drain: -1,
+	}
+	r.relay, r.done, r.canceled = rel, done, relay.ErrDrainDeadline
+	served := make(chan error, 1)
+	go func() { served <- rel.Serve(context.Background(), front) }()
+	var shutdown sync.Once
+	r.cancel = func(error) {
+		shutdown.Do(func() {
+			if _, err := rel.Shutdown(context.Background()); err != nil {
+				r.t.Errorf("Shutdown: %v", err)
+			}
+			if err := <-served; err != nil {
+				r.t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+	r.t.Cleanup(func() { r.cancel(nil) })
+	d := anysock.Dialer{Options: in}
+	var err error
+	if r.client, err = d.Dial(r.t.Context(), dialable(front)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { r.client.Abort() })
+	if r.server, err = target.AcceptContext(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { r.server.Abort() })
+}
+
+// reason is what the record says after a cancel for that reason.
+func (r *rig) reason(given error) error {
+	if r.canceled != nil {
+		return r.canceled
+	}
+	return given
+}
+
+// passedIn is how many bytes the client was sent.
+func (r *rig) passedIn() int64 {
+	if r.relay != nil {
+		return r.relay.Stats().ToInbound
+	}
+	return r.inbound.Sent()
 }
 
 // join starts the Join; the test's end waits for it.

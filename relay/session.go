@@ -34,12 +34,9 @@ const maxAttempts = 100
 func (r *Relay) start(c *anysock.Conn, placed bool) {
 	s := &session{r: r, in: c, placed: placed}
 	s.rec.Accepted, s.rec.Target = time.Now(), r.Target.String()
+	r.count.Begin(!placed)
 	r.mu.Lock()
 	r.sessions[s] = struct{}{}
-	r.stats.Accepted++
-	if r.emptying && !placed {
-		r.drained.Queued++
-	}
 	r.mu.Unlock()
 	go s.run()
 }
@@ -197,28 +194,24 @@ func (r *Relay) finished(s *session) {
 	s.leaveCircle()
 	r.mu.Lock()
 	delete(r.sessions, s)
-	if len(r.sessions) == 0 && r.none != nil {
-		close(r.none)
-		r.none = nil
-	}
 	r.stats.ToOutbound += s.rec.ToOutbound.Bytes
 	r.stats.ToInbound += s.rec.ToInbound.Bytes
-	switch s.rec.How {
+	r.mu.Unlock()
+	r.ended(s.rec.How, errors.Is(s.rec.Err, ErrDrainDeadline))
+	if s.placed {
+		r.places.Give()
+	}
+}
+
+// ended counts a connection out. cut: at the drain deadline.
+func (r *Relay) ended(how anysock.How, cut bool) {
+	r.mu.Lock()
+	switch how {
 	case anysock.Refused:
 		r.stats.Refused++
 	case anysock.Graceful:
 		r.stats.Graceful++
 	}
-	if r.stopping {
-		if errors.Is(s.rec.Err, ErrDrainDeadline) {
-			r.drained.Cut++
-		} else {
-			r.drained.Finished++
-		}
-	}
-	r.finishIfIdle()
 	r.mu.Unlock()
-	if s.placed {
-		r.givePlace()
-	}
+	r.count.End(cut)
 }

@@ -15,7 +15,9 @@ import (
 // TestReadersThatStop: clients that read nothing cost a bounded buffer each,
 // however much their servers offer; the servers are stopped, not lost; and what
 // was taken arrives when the clients read on.
-func TestReadersThatStop(t *testing.T) {
+func TestReadersThatStop(t *testing.T) { onEngines(t, testReadersThatStop) }
+
+func testReadersThatStop(t *testing.T) {
 	needsBackend(t)
 	const (
 		clients = 1000
@@ -29,7 +31,7 @@ func TestReadersThatStop(t *testing.T) {
 	small := anysock.Options{ReceiveBuffer: socket, SendBuffer: socket}
 	target := listen(t, anysock.ListenConfig{Options: small}, "tcp://127.0.0.1:0")
 	front := listen(t, anysock.ListenConfig{Options: small}, "tcp://127.0.0.1:0")
-	r := &relay.Relay{Target: anysock.MustParseAddress(dialable(target)), Dialer: anysock.Dialer{Options: small}, Drain: -1}
+	r := &relay.Relay{Target: anysock.MustParseAddress(dialable(target)), Dialer: anysock.Dialer{Options: small}, Drain: -1, Loops: loops}
 	var taken atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var servers sync.WaitGroup

@@ -101,10 +101,12 @@ func (a *app) relay(fromText, toText string, o relayOptions) error {
 	r := relay.Relay{
 		Target: to, Dialer: o.connect.dialer(a),
 		Options:  relay.Options{Idle: o.server.idle},
-		MaxConns: o.server.maxConns, Drain: o.server.drain,
+		MaxConns: o.server.maxConns, Drain: o.server.drain, Loops: spareProcessor(),
 		OnEnd: func(rec relay.Record) {
 			last.set(rec)
-			a.record(a.endLevel(), "end", rec.String(), rec.How, rec)
+			if level := a.endLevel(); a.json || a.log.Enabled(a.ctx, level) {
+				a.record(level, "end", rec.String(), rec.How, rec)
+			}
 		},
 	}
 	r.Dialer.AttemptTimeout = o.timeout

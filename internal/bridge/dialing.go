@@ -47,7 +47,8 @@ type Setting struct {
 var (
 	// Dialer says how an *anysock.Dialer would reach an anysock.Address. It is
 	// false where that is not one hop of tcp or unix without layers, or where
-	// the Dialer asks for what a loop does not do: Trace, Allow, OnConnected.
+	// the Dialer asks for what a loop does not do: Trace, Allow, or
+	// the functions that are told of each socket and attempt, which may block.
 	Dialer func(d, address any) (*Dialing, bool)
 	// OptionError is the error of setting an option.
 	OptionError func(s Setting, err error) error

@@ -41,6 +41,12 @@ const (
 // was lost and every ending that was told wrongly, by an end or by the relay.
 func Run(t *testing.T, total, atOnce int, in, out Leg) {
 	t.Helper()
+	RunOn(t, 0, total, atOnce, in, out)
+}
+
+// RunOn is Run with the Relay's Loops.
+func RunOn(t *testing.T, loops, total, atOnce int, in, out Leg) {
+	t.Helper()
 	servers := listen(t, out.Listen)
 	far := &verify.Server{Patience: patience}
 	var serving sync.WaitGroup
@@ -51,7 +57,7 @@ func Run(t *testing.T, total, atOnce int, in, out Leg) {
 		}
 	})
 
-	r := &relay.Relay{Target: anysock.MustParseAddress(out.Dial(servers))}
+	r := &relay.Relay{Target: anysock.MustParseAddress(out.Dial(servers)), Loops: loops}
 	records := make(chan relay.Record, total+2)
 	r.OnEnd = func(rec relay.Record) { records <- rec }
 	ln := listen(t, in.Listen)

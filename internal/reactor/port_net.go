@@ -90,7 +90,7 @@ func (p *port) state() sys.Events {
 		s |= sys.EventPeerEnd
 		// Sending fails before what came is received: the failure comes behind
 		// it, once that has its end.
-		if !p.told && (p.inErr != io.EOF || p.outErr != nil) {
+		if !p.told && (!errors.Is(p.inErr, io.EOF) || p.outErr != nil) {
 			s |= sys.EventError
 		}
 	}
@@ -166,7 +166,7 @@ func (p *port) receive() {
 		switch {
 		case again:
 			continue
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			p.inErr = p.reallyEnded()
 			p.note(allEvents)
 			return
@@ -198,7 +198,7 @@ func (p *port) reallyEnded() error {
 		p.asked = false
 		p.moved.Broadcast()
 	}
-	if p.outErr != nil && p.outErr != syscall.EPIPE {
+	if p.outErr != nil && !errors.Is(p.outErr, syscall.EPIPE) {
 		return p.outErr
 	}
 	return io.EOF
@@ -210,10 +210,10 @@ func passes(err error) bool {
 	case err == nil:
 		return false
 	case sys.ClassOf(err) == sys.Exhausted:
-		time.Sleep(shortage)
+		<-time.After(shortage)
 		return true
 	}
-	return err == syscall.EINTR
+	return errors.Is(err, syscall.EINTR)
 }
 
 func (p *port) recv(b []byte) (int, error) {
@@ -227,7 +227,7 @@ func (p *port) recv(b []byte) (int, error) {
 		}
 		p.feed()
 		return n, nil
-	case p.inErr == io.EOF:
+	case errors.Is(p.inErr, io.EOF):
 		return 0, nil
 	case p.inErr != nil:
 		return 0, p.inErr
@@ -320,7 +320,7 @@ func (p *port) transmit() {
 		}
 	}
 	if p.end && !p.endSent && !p.shut && p.outErr == nil {
-		if err := p.shutdown(); err != nil && err != syscall.ENOTCONN {
+		if err := p.shutdown(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
 			p.failed(err)
 		}
 	}
@@ -355,7 +355,7 @@ func (p *port) takeError() error {
 		return nil
 	}
 	err := p.inErr
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		err = p.outErr
 	}
 	p.told = err != nil

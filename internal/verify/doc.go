@@ -29,11 +29,12 @@
 //
 // A plan goes on as its order says. With flag 4 the server's first byte is a
 // greeting, 0x06: when the client has it, the server knows the plan. An ask is
-// followed by a length (4 bytes) and that many bytes of JSON, at most 64 KiB; the
-// server answers with the magic, a length and at most 1 MiB of JSON, and then the
-// client disconnects. An ask with no numbers asks what the server can do; one with
-// numbers asks what became of these connections of the run at the server's end,
-// and the server may wait up to wait_ms for those that are not over.
+// followed by a length (4 bytes) and that many bytes of JSON, at most 64 KiB. The
+// server answers with the magic, a length and at most 1 MiB of JSON; the client
+// says 0x06 when it has that, and then both disconnect. An ask with no numbers
+// asks what the server can do; one with numbers asks what became of these
+// connections of the run at the server's end, and the server may wait up to
+// wait_ms for those that are not over.
 //
 // Neither side believes the other: sizes, waits and messages are bounded by both.
 package verify

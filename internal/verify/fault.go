@@ -197,9 +197,15 @@ func judge(p Plan, caps anysock.Caps, client Outcome, server *Outcome, alone boo
 		if s := settle(*server, &client); s.Fault > worst.Fault {
 			worst, side = s, Far
 		}
-	} else if !alone && client.Fault == None && (client.Ended != "" || client.Finished || p.Greet) {
-		// It cannot have gone well without a server.
-		worst = Outcome{Fault: Unknown, Saw: "had its part in order, but the server has no record of it"}
+	} else if !alone && client.Fault == None {
+		switch {
+		case client.Ended != "" && client.Ended != sawEnd:
+			// It is not the server's abort that the client has seen.
+			worst = Outcome{Fault: Broken, Saw: "was told an error before the server knew of it"}
+		case client.Ended != "" || client.Finished || p.Greet:
+			// It cannot have gone well without a server.
+			worst = Outcome{Fault: Unknown, Saw: "had its part in order, but the server has no record of it"}
+		}
 	}
 	if worst.Fault == None {
 		v.blind = server == nil

@@ -198,11 +198,12 @@ func (s *Server) answer(c *anysock.Conn, o opening) error {
 	if _, err := c.Write(text); err != nil {
 		return err
 	}
-	// The client ends first, once it has the answer, so that a path that loses
-	// what comes before an end does not lose that. How it leaves is its affair.
+	// The client says that it has the answer, so that a path that loses what comes
+	// before an end does not lose that, and one that holds a half-close back is not
+	// waited for. How it leaves is its affair.
 	ctx, cancel := context.WithTimeout(s.cut, s.patience())
 	defer cancel()
-	if _, err := c.ReadContext(ctx, make([]byte, 1)); errors.Is(err, io.EOF) {
+	if _, err := c.ReadContext(ctx, make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		_, _ = c.Disconnect(ctx)
 	}
 	return nil
