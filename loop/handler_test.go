@@ -31,7 +31,7 @@ func TestPanic(t *testing.T) {
 					return
 				}
 			}
-		}, Data: func(*loop.Conn, []byte) {}, Sent: func(*loop.Conn) { boom() }},
+		}, Data: func(*loop.Conn, []byte) {}, End: func(*loop.Conn) {}, Sent: func(*loop.Conn) { boom() }},
 		"serve": {Serve: func(s *loop.Stream) error { boom(); return nil }},
 		"serve later": {Serve: func(s *loop.Stream) error {
 			ready(s.Conn())
@@ -41,7 +41,7 @@ func TestPanic(t *testing.T) {
 			boom()
 			return nil
 		}},
-		"post": {Open: func(c *loop.Conn) { ready(c); _ = c.Post(boom) }, Data: func(*loop.Conn, []byte) {}},
+		"post": {Open: func(c *loop.Conn) { ready(c); _ = c.Post(boom) }, Data: func(*loop.Conn, []byte) {}, End: func(*loop.Conn) {}},
 	} {
 		for _, network := range networks {
 			t.Run(name+"/"+network, func(t *testing.T) {

@@ -35,8 +35,8 @@ type recorder struct {
 	e    *engine
 	done chan struct{}
 
-	waiting atomic.Int64
-	held    atomic.Bool // accepting was held up
+	waiting atomic.Int64 // connections that have ended, and OnEnd was not told
+	held    atomic.Bool  // accepting was held up
 
 	mu    sync.Mutex // guards what follows
 	queue []*pair
@@ -133,8 +133,8 @@ func (r *recorder) run() {
 		for i, p := range batch {
 			r.e.r.OnEnd(p.record())
 			batch[i] = nil
-			n := r.waiting.Add(-1)
 			p.leave()
+			n := r.waiting.Add(-1)
 			if n < maxUntold/2 && r.held.Load() && r.held.CompareAndSwap(true, false) {
 				r.e.resume()
 			}

@@ -398,6 +398,14 @@ func (e *engine) stop() {
 	}
 }
 
+// untold is how many connections have ended of which OnEnd was not told.
+func (e *engine) untold() int {
+	if e.rec == nil {
+		return 0
+	}
+	return int(e.rec.waiting.Load())
+}
+
 // movedBytes is how much was passed on so far.
 func (e *engine) movedBytes() (toOutbound, toInbound int64) {
 	for _, core := range e.cores {

@@ -16,4 +16,5 @@ func (r *Relay) serveOnLoops(context.Context, *anysock.Listener) (bool, error) {
 func (*engine) drain() error                              { return nil }
 func (*engine) cut()                                      {}
 func (*engine) stop()                                     {}
+func (*engine) untold() int                               { return 0 }
 func (*engine) movedBytes() (toOutbound, toInbound int64) { return 0, 0 }

@@ -339,12 +339,23 @@ func TestLoopsSlowOnEnd(t *testing.T) {
 	for range 10 {
 		round()
 	}
+	until(t, "the end of all", func() bool { return r.Stats().Graceful == 10 })
+	if st := r.Stats(); st.Active != 0 || st.Accepted != 10 {
+		t.Errorf("stats: %+v", st)
+	}
 	// Their places are taken until OnEnd returns.
-	if st := r.Stats(); st.Active != 10 || st.Accepted != 10 {
+	c, err := anysock.Dial(t.Context(), dialable(ln))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, c, text(1000))
+	linger(50 * time.Millisecond)
+	if st := r.Stats(); st.Accepted != 10 {
 		t.Errorf("stats: %+v", st)
 	}
 	close(wait)
-	round()
+	read(t, c, text(1000))
+	disconnect(t, c)
 	if _, err := r.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -451,6 +451,7 @@ func (p *pair) finish() {
 	}
 	r.done = max(1, core.loop.Elapsed())
 	r.cut = errors.Is(r.err, ErrDrainDeadline)
+	core.e.r.ended(r.how)
 	if core.e.rec != nil {
 		core.tell(p)
 		return
@@ -462,7 +463,7 @@ func (p *pair) finish() {
 func (p *pair) leave() {
 	e := p.gate.core.e
 	hasPlace, en := p.is(placed), p.gate.en
-	e.r.ended(p.result.how, p.result.cut)
+	e.r.count.End(p.result.cut)
 	if hasPlace {
 		e.r.places.Give()
 		en.places.Give()

@@ -196,6 +196,7 @@ func (r *Relay) Stats() Stats {
 	st := r.stats
 	st.Active, st.Accepted = r.count.Active()
 	if r.e != nil {
+		st.Active = max(0, st.Active-r.e.untold())
 		st.ToOutbound, st.ToInbound = r.e.movedBytes()
 		st.ToOutbound += r.stats.ToOutbound
 		st.ToInbound += r.stats.ToInbound

@@ -197,21 +197,21 @@ func (r *Relay) finished(s *session) {
 	r.stats.ToOutbound += s.rec.ToOutbound.Bytes
 	r.stats.ToInbound += s.rec.ToInbound.Bytes
 	r.mu.Unlock()
-	r.ended(s.rec.How, errors.Is(s.rec.Err, ErrDrainDeadline))
+	r.ended(s.rec.How)
+	r.count.End(errors.Is(s.rec.Err, ErrDrainDeadline))
 	if s.placed {
 		r.places.Give()
 	}
 }
 
-// ended counts a connection out. cut: at the drain deadline.
-func (r *Relay) ended(how anysock.How, cut bool) {
+// ended counts how a connection went.
+func (r *Relay) ended(how anysock.How) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch how {
 	case anysock.Refused:
 		r.stats.Refused++
 	case anysock.Graceful:
 		r.stats.Graceful++
 	}
-	r.mu.Unlock()
-	r.count.End(cut)
 }

@@ -42,7 +42,7 @@ func (h Handle) Reset() {
 	h.Close()
 }
 
-// Edges: a Node that is watched by edges is told in time, and a receive from a
+// Edges says that a Node can be watched by edges: it is told in time, and a receive from a
 // TCP socket that brings less than there was room for has emptied it, unless
 // its end or a failure was reported.
 const Edges = true

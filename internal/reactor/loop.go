@@ -2,10 +2,11 @@ package reactor
 
 import (
 	"errors"
-	"github.com/anysock/anysock/internal/sys"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/anysock/anysock/internal/sys"
 )
 
 const (
