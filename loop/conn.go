@@ -177,7 +177,7 @@ func (c *Conn) receive(found sys.Events) {
 		c.flags &^= readable
 	}
 	c.took(buffer, n, err, failing)
-	if c.flags&(readable|byEdge|readEnded|over|disconnecting) == readable|byEdge && !c.held() {
+	if c.is(readable) && c.is(byEdge|broken) && !c.is(readEnded|over|disconnecting) && !c.held() {
 		c.core.loop.Again(&c.node)
 	}
 }
@@ -186,7 +186,7 @@ func (c *Conn) receive(found sys.Events) {
 // left nothing. That of a Unix socket may end where a message with descriptors
 // does; but it is watched by level, so that what is left is reported.
 func (c *Conn) emptied(n, size int) bool {
-	return n <= 0 || n < size && !c.is(hungUp) || !c.is(byEdge)
+	return n <= 0 || !c.is(broken) && (n < size && !c.is(hungUp) || !c.is(byEdge))
 }
 
 // took has the bytes of one receive handled, or its end or failure.
@@ -253,11 +253,11 @@ func (c *Conn) watch() {
 	if c.is(byEdge) {
 		// All that there is, and once asked for always: it is told once.
 		want = inOrder | c.node.Wanted()&sys.EventOut
-		if c.is(readable) && !held && !c.is(readEnded) {
-			c.core.loop.Again(&c.node)
-		}
 	} else if !c.is(readEnded) && !held {
 		want = sys.EventIn // a hang-up would be reported for ever
+	}
+	if c.is(readable) && c.is(byEdge|broken) && !held && !c.is(readEnded) {
+		c.core.loop.Again(&c.node)
 	}
 	if c.out != nil && !c.is(resting) {
 		want |= sys.EventOut

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/sys"
@@ -329,6 +331,44 @@ func TestByteAtATime(t *testing.T) {
 					t.Errorf("got %q, %v", got, err)
 				}
 			})
+		}
+	}
+}
+
+// A send that fails for good ends the connection, although its peer lives and
+// waits: behind what that had sent, whatever the loop is told of.
+func TestFailedSend(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EPIPE, syscall.ECONNRESET} {
+		for _, network := range networks {
+			for kind, h := range echo {
+				t.Run(errno.Error()+"/"+network+"/"+kind, func(t *testing.T) {
+					r := serve(t, network, "", &loop.Server{Loops: 1, Handler: h})
+					var left atomic.Int64
+					left.Store(1)
+					restore := failing(func(call string) error {
+						if call == string(sys.CallSend) && left.Add(-1) >= 0 {
+							return errno
+						}
+						return nil
+					})
+					defer restore()
+					c := r.plain()
+					for range 20 { // more than is received at once
+						if _, err := c.Write(pattern(10_000)); err != nil {
+							break // it has ended
+						}
+					}
+					if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Fatal("the peer waits in vain")
+					}
+					if e := r.end(); e.How == anysock.Graceful {
+						t.Errorf("server: %q", e)
+					}
+				})
+			}
 		}
 	}
 }

@@ -137,10 +137,18 @@ func (c *Conn) flush() {
 		return
 	}
 	c.sendEnd()
-	switch {
-	case c.co != nil:
+	if c.co != nil {
 		c.co.writable()
-	case c.core.handler.Sent != nil && !c.is(over):
+		c.watch()
+		return
+	}
+	// What had to wait for this comes before more is written, so that who always
+	// has something to write hears of its peer.
+	unheard := c.is(readable) || c.node.Wanted()&sys.EventIn == 0
+	if unheard && !c.is(over|readEnded) && !c.held() {
+		c.receive(0)
+	}
+	if c.core.handler.Sent != nil && c.out == nil && !c.is(over|closing) {
 		c.call(func() { c.core.handler.Sent(c) })
 	}
 	c.watch()

@@ -327,7 +327,7 @@ func TestPeerIsNotWhatTheModeNeeds(t *testing.T) {
 		for _, where := range everywhere {
 			t.Run(name+" over "+where, func(t *testing.T) {
 				t.Parallel()
-				w := Work{Mode: test.mode, Connections: 2, Depth: 1, Size: 100, Duration: Span(time.Hour), Timeout: Span(50 * time.Millisecond)}
+				w := Work{Mode: test.mode, Connections: 2, Depth: 1, Size: 100, Duration: Span(time.Hour), Timeout: Span(time.Second)}
 				if !test.silent {
 					w.Timeout = testTimeout
 				}

@@ -40,12 +40,12 @@ func run(r *fact.Report) {
 	r.Expect("we read", "100 bytes", fact.Recv(open, 1000))
 
 	r.Step("after close")
-	port := localPort(r, shut)
+	pair := addresses(r, shut)
 	r.Close(shut)
 	start := time.Now()
-	r.Expect("kernel's table", "FIN_WAIT2", inTable(r, port))
-	fact.Until(func() bool { return inTable(r, port) == "gone" })
-	r.Expect("kernel's table, later", "gone", inTable(r, port))
+	r.Expect("kernel's table", "FIN_WAIT2", inTable(r, pair))
+	fact.Until(func() bool { return inTable(r, pair) == "gone" })
+	r.Expect("kernel's table, later", "gone", inTable(r, pair))
 	r.Within("after ms", 700, 2500, int(time.Since(start).Milliseconds()))
 	r.Expect("the peer has heard nothing of it", "CLOSE_WAIT", r.State(shutPeer))
 	r.Expect("the peer sends", "100 bytes", fact.Send(shutPeer, 100))
@@ -53,27 +53,34 @@ func run(r *fact.Report) {
 	r.Expect("the peer's error, its end having been read", "EPIPE", fact.Name(fact.SocketError(shutPeer)))
 
 	r.Step("after close, before the timeout, the peer sends")
-	port = localPort(r, data)
+	pair = addresses(r, data)
 	r.Close(data)
-	r.Expect("kernel's table", "FIN_WAIT2", inTable(r, port))
+	r.Expect("kernel's table", "FIN_WAIT2", inTable(r, pair))
 	r.Expect("the peer sends", "100 bytes", fact.Send(dataPeer, 100))
 	r.Expect("the peer's state", "CLOSE", r.WaitState(dataPeer, "CLOSE"))
-	r.Expect("kernel's table", "gone", inTable(r, port))
+	r.Expect("kernel's table", "gone", inTable(r, pair))
 }
 
-func localPort(r *fact.Report, fd int) int {
-	addr, err := syscall.Getsockname(fd)
+// addresses are a connection's two, as /proc/net/tcp has them: another connection can have the same port of
+// ours.
+func addresses(r *fact.Report, fd int) [2]string {
+	local, err := syscall.Getsockname(fd)
 	r.Must("read the local address", err)
-	return addr.(*syscall.SockaddrInet4).Port
+	peer, err := syscall.Getpeername(fd)
+	r.Must("read the peer's address", err)
+	text := func(a syscall.Sockaddr) string {
+		return fmt.Sprintf("0100007F:%04X", a.(*syscall.SockaddrInet4).Port)
+	}
+	return [2]string{text(local), text(peer)}
 }
 
-// inTable looks a socket up in /proc/net/tcp by its local port: a closed descriptor has no TCP_INFO.
-func inTable(r *fact.Report, port int) string {
+// inTable looks a connection up in /proc/net/tcp: a closed descriptor has no TCP_INFO.
+func inTable(r *fact.Report, pair [2]string) string {
 	table, err := os.ReadFile("/proc/net/tcp")
 	r.Must("read /proc/net/tcp", err)
 	for line := range strings.Lines(string(table)) {
 		fields := strings.Fields(line)
-		if len(fields) > 3 && fields[1] == fmt.Sprintf("0100007F:%04X", port) {
+		if len(fields) > 3 && fields[1] == pair[0] && fields[2] == pair[1] {
 			return map[string]string{"05": "FIN_WAIT2", "06": "TIME_WAIT"}[fields[3]]
 		}
 	}
