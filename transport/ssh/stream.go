@@ -117,9 +117,31 @@ func (s *stream) aborted() bool {
 		}
 		return !ok
 	default:
-		return false
+	}
+	// The library tells of the end a moment before it closes the queue of
+	// requests. But when it tells of a close, its own close is out by then, and
+	// nothing can be sent behind that; after an end it can.
+	sent := make(chan error, 1)
+	s.n.wg.Go(func() {
+		_, err := s.ch.SendRequest(seenEnd, false, nil)
+		sent <- err
+	})
+	grace := time.NewTimer(abortGrace)
+	defer grace.Stop()
+	select {
+	case err := <-sent:
+		return err != nil && isEOF(err)
+	case <-grace.C:
+		return false // it cannot be sent now: no close was
 	}
 }
+
+// seenEnd is a request of the channel that asks for nothing (RFC 4254 section
+// 5.4): only peers of ours get it.
+const seenEnd = "seen-end@anysock"
+
+// abortGrace bounds the wait for a carrier that takes nothing.
+const abortGrace = 100 * time.Millisecond
 
 // watchClose refuses requests (RFC 4254 section 5.4) until the other side
 // closes the channel.
