@@ -258,6 +258,8 @@ func (l *Lookout) readAhead() {
 	l.seat, l.relieved = seatFree, false
 	l.idle()
 	l.announce()
+	// It may have brought what the caller came for, who then does not look.
+	l.arm()
 }
 
 // fill reads once, into the ring. It holds no buffer while it waits, unless

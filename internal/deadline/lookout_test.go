@@ -298,3 +298,29 @@ func TestLookoutClose(t *testing.T) {
 		_ = peer
 	})
 }
+
+// A goroutine that is sent away may bring what the caller came for, who then
+// does not look: the timer runs again, so that somebody will.
+func TestLookoutSentAwayWithBytes(t *testing.T) {
+	withLookout(t, nil, func(t *testing.T, l *Lookout, peer net.Conn) {
+		<-time.After(2 * Relief)
+		if who, _ := looking(l); who != seatGoroutine {
+			t.Fatalf("after Relief: %d", who)
+		}
+		l.mu.Lock()
+		go func() { _, _ = peer.Write([]byte("x")) }()
+		l.relieved = true // as a caller that finds nothing does
+		l.mu.Unlock()
+		synctest.Wait()
+		if n, err := l.Read(make([]byte, 10)); n != 1 || err != nil {
+			t.Fatalf("read %d, %v", n, err)
+		}
+		if who, timer := looking(l); who != seatFree || !timer {
+			t.Errorf("afterwards: %d, %t", who, timer)
+		}
+		<-time.After(2 * Relief)
+		if who, _ := looking(l); who != seatGoroutine {
+			t.Errorf("after Relief again: %d", who)
+		}
+	})
+}
