@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/attendance"
 	"github.com/anysock/anysock/internal/bridge"
 	"github.com/anysock/anysock/internal/reactor"
 	"github.com/anysock/anysock/internal/sys"
@@ -56,9 +57,7 @@ type Server struct {
 	loops sync.WaitGroup
 	watch sync.WaitGroup
 
-	limit    atomic.Int64 // of connections; 0 is none
-	places   atomic.Int64 // of them, taken: by connections, or about to be
-	full     atomic.Bool  // some core waits for a place
+	places   attendance.Places
 	open     atomic.Int64 // connections
 	accepted atomic.Int64
 	finished atomic.Int64 // connections that have ended
@@ -127,9 +126,10 @@ func (s *Server) loopCount() int {
 //
 // The listeners belong to the Server from then on: it has taken their sockets,
 // and closes them in Shutdown. Their Options count for the connections;
-// Group and Trace do not. A MaxConns counts for all of them together. The error is of KindUnsupported for a listener that is no kernel socket
-// of ours or has a Trace, of KindState where the Handler has neither Data nor
-// Serve, of KindClosed after Shutdown.
+// Group and Trace do not. The MaxConns of the first Serve's listeners counts for
+// all together. The error is of KindUnsupported for a listener that is no kernel
+// socket of ours or has a Trace, of KindState where the Handler has neither Data
+// nor Serve, of KindClosed after Shutdown.
 func (s *Server) Serve(ctx context.Context, listeners ...*anysock.Listener) error {
 	if err := s.start(); err != nil {
 		return err
@@ -165,6 +165,7 @@ var (
 func (s *Server) start() error {
 	s.once.Do(func() {
 		s.failed, s.over = make(chan error, 1), make(chan struct{})
+		s.places.OnFreed(s.resume)
 		if s.Handler.Data == nil && s.Handler.Serve == nil {
 			s.err = &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindState, Err: errNoHandler}
 			return
@@ -211,13 +212,13 @@ func (s *Server) take(listeners []*anysock.Listener) error {
 			return &anysock.Error{Op: anysock.OpAccept, Addr: ln.Network() + ":" + ln.Addr().String(), Kind: anysock.KindUnsupported, Err: errForeign}
 		}
 		parts[i] = part
+		if s.listeners == nil && part.Limit > 0 { // before anybody accepts
+			s.places.Limit = int64(part.Limit)
+		}
 	}
 	each := len(listeners) == len(s.cores)
 	for i, ln := range listeners {
 		part := parts[i]
-		if part.Limit > 0 {
-			s.limit.Store(int64(part.Limit))
-		}
 		name, local := ln.Network()+":"+ln.Addr().String(), fixed(ln.Addr())
 		isUnix := part.Socket.Family() == sys.Unix
 		h, err := reactor.Detach(part.Socket)
@@ -273,7 +274,7 @@ func (core *core) accept(part bridge.Listening, h reactor.Handle, shared, isUnix
 		tcp = 0
 	}
 	a := &reactor.Acceptor{
-		Reserve: s.reserve, Return: s.giveBack,
+		Reserve: s.places.Reserve, Return: s.places.Give,
 		Backoff: anysock.DefaultAcceptBackoff, MaxBackoff: anysock.MaxAcceptBackoff, ShedAfter: anysock.DefaultShedAfter,
 		Accepted: func(h reactor.Handle, peer reactor.Peer) { core.open(h, peer, tcp) },
 		Trouble: func(_ time.Duration, err error) {
@@ -335,7 +336,7 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	}
 	if err := core.loop.Add(&c.node, h, want); err != nil {
 		h.Reset() // nothing was said: it must not look like an end
-		s.giveBack()
+		s.places.Give()
 		s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
 		return
 	}
@@ -352,34 +353,8 @@ func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
 	}
 }
 
-// reserve takes a place for a connection. Without one the asking core waits for
-// resume.
-func (s *Server) reserve() bool {
-	limit := s.limit.Load()
-	if limit == 0 || s.places.Add(1) <= limit {
-		return true
-	}
-	s.places.Add(-1)
-	s.full.Store(true)
-	if s.places.Load() < limit { // one was given back in between
-		s.resume()
-	}
-	return false
-}
-
-// giveBack gives a place back.
-func (s *Server) giveBack() {
-	limit := s.limit.Load()
-	if limit > 0 && s.places.Add(-1) < limit {
-		s.resume()
-	}
-}
-
 // resume has the cores accept that wait for a place.
 func (s *Server) resume() {
-	if !s.full.CompareAndSwap(true, false) {
-		return
-	}
 	for _, core := range s.cores {
 		core.loop.Tell(func() {
 			for _, a := range core.acceptors {
@@ -393,7 +368,7 @@ func (s *Server) resume() {
 func (core *core) gone() {
 	s := core.s
 	s.finished.Add(1)
-	s.giveBack()
+	s.places.Give()
 	if s.open.Add(-1) == 0 {
 		s.mu.Lock()
 		if s.idle != nil && s.open.Load() == 0 {
@@ -491,27 +466,37 @@ func (s *Server) Shutdown(ctx context.Context) (Drained, error) {
 	return d, err
 }
 
-// closeListeners takes what the queues hold and closes them.
-func (s *Server) closeListeners() (queued int) {
+// onEach runs f on every loop, and adds up what it returns. A loop whose
+// goroutine a handler has ended (runtime.Goexit) is left out.
+func (s *Server) onEach(f func(*core) int) int {
 	var all sync.WaitGroup
 	var n atomic.Int64
 	for _, core := range s.cores {
 		all.Add(1)
 		told := core.loop.Tell(func() {
 			defer all.Done()
-			for _, a := range core.acceptors {
-				taken, err := a.Drain()
-				n.Add(int64(taken))
-				if err != nil {
-					s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
-				}
-			}
+			n.Add(int64(f(core)))
 		})
-		if !told { // a handler has ended the loop's goroutine (runtime.Goexit)
+		if !told {
 			all.Done()
 		}
 	}
 	all.Wait()
+	return int(n.Load())
+}
+
+// closeListeners takes what the queues hold and closes them.
+func (s *Server) closeListeners() (queued int) {
+	queued = s.onEach(func(core *core) (n int) {
+		for _, a := range core.acceptors {
+			taken, err := a.Drain()
+			n += taken
+			if err != nil {
+				s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
+			}
+		}
+		return n
+	})
 	s.mu.Lock()
 	listeners := s.listeners
 	s.listeners = nil
@@ -519,7 +504,7 @@ func (s *Server) closeListeners() (queued int) {
 	for _, ln := range listeners {
 		_ = ln.Close() // the socket file, and what was kept in reserve
 	}
-	return int(n.Load())
+	return queued
 }
 
 // await waits until there is no connection.
@@ -544,23 +529,13 @@ func (s *Server) await(ctx context.Context) error {
 
 // cut aborts what is left, and says how many that were.
 func (s *Server) cut() int {
-	var all sync.WaitGroup
-	var n atomic.Int64
-	for _, core := range s.cores {
-		all.Add(1)
-		told := core.loop.Tell(func() {
-			defer all.Done()
-			for node := range core.loop.Nodes {
-				if c, ok := node.Owner().(*Conn); ok {
-					n.Add(1)
-					_ = c.abortAs(anysock.AbortedByUs, ErrDrainDeadline)
-				}
+	return s.onEach(func(core *core) (n int) {
+		for node := range core.loop.Nodes {
+			if c, ok := node.Owner().(*Conn); ok {
+				n++
+				_ = c.abortAs(anysock.AbortedByUs, ErrDrainDeadline)
 			}
-		})
-		if !told {
-			all.Done()
 		}
-	}
-	all.Wait()
-	return int(n.Load())
+		return n
+	})
 }
