@@ -21,9 +21,10 @@ import (
 const (
 	// patience bounds every wait. Nothing here takes a tenth of it on a machine
 	// that has nothing else to do.
-	patience = 15 * time.Second
-	// lifetime bounds every program.
-	lifetime = 2 * patience
+	patience = 30 * time.Second
+	// lifetime bounds every program. Some wait in it while other tests have
+	// their turn.
+	lifetime = 10 * patience
 )
 
 // A command is a program to start.

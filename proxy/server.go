@@ -75,12 +75,15 @@ type Server struct {
 	HandshakesPerClient int
 	// MaxConns bounds the connections, over all listeners; further ones wait
 	// in the backlog. MaxConnsPerClient bounds those of one client; further
-	// ones are reset.
+	// ones are reset. RatePerClient bounds the new connections of one client
+	// in a second; ten seconds' worth may come at once, further ones are
+	// reset.
 	//
-	// The defaults of both bounds per client are not for clients on this
+	// The defaults of the bounds per client are not for clients on this
 	// machine, who share an address; a bound that is set is for all.
 	MaxConns          int
 	MaxConnsPerClient int
+	RatePerClient     int
 	// BindAddress is where callers are waited for. The zero Addr is the
 	// address at which the client has reached the server.
 	BindAddress netip.Addr
@@ -106,6 +109,7 @@ type Server struct {
 	handshakes attendance.Places // of clients whose request has not been read
 	shaking    tally             // handshakes of each client
 	open       tally             // connections of each client
+	pace       pace              // new connections of each client
 
 	mu        sync.Mutex // guards what follows, and out and base of sessions
 	listeners map[*anysock.Listener]struct{}

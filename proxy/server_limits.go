@@ -19,6 +19,7 @@ const (
 	DefaultHandshakesPerClient = 64                       // of them, of one client; further ones are reset
 	DefaultMaxConns            = 10_000                   // connections at once; further ones wait in the backlog
 	DefaultMaxConnsPerClient   = 1024                     // of them, of one client; further ones are reset
+	DefaultRatePerClient       = 100                      // new connections a second of one client, over ten seconds; further ones are reset
 	DefaultDrain               = 30 * time.Second         // Shutdown: until what still runs is aborted
 	DefaultBindTimeout         = 60 * time.Second         // BIND: until the expected caller has called
 	DefaultPasswordChecks      = 2                        // passwords being checked at once; further ones wait their turn

@@ -311,6 +311,99 @@ func TestGreedyConnections(t *testing.T) {
 	connect("127.0.0.2")
 }
 
+// The same for new connections, however short they are: a client that opens
+// them faster than its rate is reset once it is ten seconds ahead.
+func TestGreedyRate(t *testing.T) {
+	needsLoopbackNet(t)
+	to := newTarget(t, "127.0.0.1", echo)
+	st := newStation(t, asClients(&Server{RatePerClient: 1, Rules: *rulesOf(t, "allow to=127.0.0.1")}))
+	turn := func(local string) {
+		t.Helper()
+		c := st.dialFrom(local)
+		say(t, c, socks5(commandConnect, at(to))+"hello", 0)
+		if r, _ := answer5(t, c); r != replySucceeded {
+			t.Fatal(r)
+		}
+		readExactly(t, c, "hello")
+		_ = c.Abort()
+		st.record()
+	}
+	const ahead = int(paceWindow / time.Second)
+	began := time.Now()
+	for range ahead {
+		turn("127.0.0.2")
+	}
+	for range 3 {
+		if time.Since(began) > time.Second {
+			t.Skip("too slow a machine: the client has earned another connection")
+		}
+		st.wantTurnedAway("127.0.0.2")
+		r := st.record()
+		wantRefused(t, r, relay.Self, -1)
+		if !errors.Is(r.Err, errClientRate) {
+			t.Errorf("%v", r)
+		}
+	}
+	turn("127.0.0.3")
+}
+
+// A pace lets ten seconds' worth through at once and its rate from then on, for
+// each client by itself, and forgets who is even.
+func TestPace(t *testing.T) {
+	var p pace
+	start := time.Now()
+	six := func(i int) client {
+		return client{ip: netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(i >> 16), byte(i >> 8), byte(i)})}
+	}
+	count := func(c client, now time.Time, tries int) (n int) {
+		for range tries {
+			if p.admit(c, now, 0, 50) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, step := range []struct {
+		after time.Duration
+		c     client
+		want  int
+	}{
+		{0, elsewhere, 500},
+		{0, six(1), 500},
+		{10 * time.Millisecond, elsewhere, 0},
+		{20 * time.Millisecond, elsewhere, 1},
+		{time.Second, elsewhere, 49},
+		{6 * time.Second, elsewhere, 250},
+		{time.Minute, elsewhere, 500},
+		{time.Minute, local, 2000},    // the default is not for this machine
+		{time.Minute, client{}, 2000}, // nothing to tell it by
+	} {
+		if n := count(step.c, start.Add(step.after), 2000); n != step.want {
+			t.Errorf("after %v %d connections of %v were let in, want %d", step.after, n, step.c.ip, step.want)
+		}
+	}
+	if p.admit(local, start, 1, 50) != true || count(elsewhere, start.Add(time.Hour), 1) != 1 {
+		t.Error("a client that is even is not let in")
+	}
+	if p.admit(elsewhere, start, -1, 50) != true {
+		t.Error("no limit is one")
+	}
+
+	// What it remembers is bounded, and goes.
+	for i := range maxPaced + 100 {
+		if !p.admit(six(i), start.Add(time.Hour), 0, 50) {
+			t.Fatalf("client %d was turned away", i)
+		}
+	}
+	if n := len(p.even); n != maxPaced {
+		t.Errorf("%d clients are remembered, want %d", n, maxPaced)
+	}
+	p.admit(six(maxPaced+1), start.Add(2*time.Hour), 0, 50)
+	if n := len(p.even); n != 1 {
+		t.Errorf("%d clients are remembered, want the one that is not even", n)
+	}
+}
+
 // In all, handshakes and connections beyond their bounds wait in the backlog.
 func TestBoundsInAll(t *testing.T) {
 	to := newTarget(t, "127.0.0.1", echo)

@@ -48,6 +48,7 @@ const maxAttempts = 100
 var (
 	errHandshakeTime   = errors.New("the handshake took too long")
 	errNoRequest       = errors.New("the client left before it had asked for anything")
+	errClientRate      = errors.New("the client opens connections too fast")
 	errClientConns     = errors.New("the client has too many connections")
 	errClientHandshake = errors.New("the client has too many handshakes at once")
 )
@@ -106,6 +107,9 @@ func (x *session) negotiate(ctx context.Context) (*anysock.Conn, error) {
 
 // admit counts the connection for its client.
 func (x *session) admit() error {
+	if !x.s.pace.admit(x.client, time.Now(), x.s.RatePerClient, DefaultRatePerClient) {
+		return errClientRate
+	}
 	if x.open = x.s.open.take(x.client, x.s.MaxConnsPerClient, DefaultMaxConnsPerClient); !x.open {
 		return errClientConns
 	}

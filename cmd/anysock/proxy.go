@@ -33,8 +33,8 @@ type proxyOptions struct {
 	policy       string
 	via          string
 	handshake    time.Duration
-	perClient    int
-	perClientSet bool
+	perClient    perClientLimit
+	rate         perClientLimit
 	bindAddress  string
 	bindTimeout  time.Duration
 	hashPassword string
@@ -93,7 +93,8 @@ or with a second signal, both sides are reset.`,
 			if len(args) > 0 {
 				addr = args[0]
 			}
-			o.perClientSet = cmd.Flags().Changed("max-conns-per-client")
+			o.perClient.set = cmd.Flags().Changed("max-conns-per-client")
+			o.rate.set = cmd.Flags().Changed("max-rate-per-client")
 			if o.hashPassword != "" {
 				return a.hashPassword(o.hashPassword)
 			}
@@ -107,7 +108,8 @@ or with a second signal, both sides are reset.`,
 	f.StringVar(&o.policy, "default", proxy.PolicyAuto.String(), "requests that no rule matches: allow, deny, or auto, which is deny if there is an --allow")
 	f.StringVar(&o.via, "via", "", "reach every target through these hops, such as socks5://other:1080; names are resolved there, so that rules about networks match none")
 	f.DurationVar(&o.handshake, "handshake", proxy.DefaultHandshake, "time for everything before data: request, login, connecting")
-	f.IntVar(&o.perClient, "max-conns-per-client", proxy.DefaultMaxConnsPerClient, "connections at once of one client address, others are reset; 0 is no limit; the default is not for clients on this machine")
+	f.IntVar(&o.perClient.n, "max-conns-per-client", proxy.DefaultMaxConnsPerClient, "connections at once of one client address, others are reset; 0 is no limit; the default is not for clients on this machine")
+	f.IntVar(&o.rate.n, "max-rate-per-client", proxy.DefaultRatePerClient, "new connections a second of one client address, ten seconds' worth at once, others are reset; 0 is no limit; the default is not for clients on this machine")
 	f.StringVar(&o.bindAddress, "bind-address", "", "where callers of BIND are waited for; by default where the client has reached the proxy")
 	f.DurationVar(&o.bindTimeout, "bind-timeout", proxy.DefaultBindTimeout, "time for the caller of a BIND to come")
 	f.StringVar(&o.hashPassword, "hash-password", "", "read a password and print the line of --users for this name, and nothing else")
@@ -178,7 +180,7 @@ func (o *proxyOptions) check(s *proxy.Server) error {
 		}
 		s.Users = users
 	}
-	return errors.Join(o.server.check(), positive("max-conns-per-client", o.perClient))
+	return errors.Join(o.server.check(), positive("max-conns-per-client", o.perClient.n), positive("max-rate-per-client", o.rate.n))
 }
 
 func (a *app) proxy(address string, o proxyOptions) error {
@@ -191,7 +193,7 @@ func (a *app) proxy(address string, o proxyOptions) error {
 		Rules:  proxy.Rules{List: o.rules},
 		Dialer: anysock.Dialer{Group: &a.group, Trace: a.trace()}, Options: relay.Options{Idle: o.server.idle},
 		// 0 is no limit here, and the default there.
-		MaxConns: none(o.server.maxConns), MaxConnsPerClient: o.perClientLimit(),
+		MaxConns: none(o.server.maxConns), MaxConnsPerClient: o.perClient.limit(), RatePerClient: o.rate.limit(),
 		Handshake: o.handshake, BindTimeout: o.bindTimeout, Drain: none(o.server.drain),
 		OnEnd: func(rec proxy.Record) {
 			if rec.How == anysock.Refused && rec.By == relay.Self {
@@ -274,13 +276,18 @@ func none[T int | time.Duration](v T) T {
 	return v
 }
 
-// perClientLimit leaves the default to the library, which does not count
+// A perClientLimit leaves the default to the library, which does not count
 // clients on this machine then.
-func (o *proxyOptions) perClientLimit() int {
-	if !o.perClientSet {
+type perClientLimit struct {
+	n   int
+	set bool
+}
+
+func (l perClientLimit) limit() int {
+	if !l.set {
 		return 0
 	}
-	return none(o.perClient)
+	return none(l.n)
 }
 
 // proxyCheckError is what Server.Check says, as a mistake on the command line.
