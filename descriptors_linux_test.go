@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // This file runs a server that is really out of descriptors, in a process of
@@ -32,7 +33,7 @@ type exhaustion struct {
 	Over     time.Duration // for so long
 }
 
-func init() { roles["few-descriptors"] = serveWithFewDescriptors }
+func init() { testproc.Role("few-descriptors", serveWithFewDescriptors) }
 
 func cpuTime() time.Duration {
 	var ru syscall.Rusage
@@ -120,15 +121,15 @@ func TestServerOutOfDescriptors(t *testing.T) {
 		network, _, _ := strings.Cut(listen, ":")
 		t.Run(network, func(t *testing.T) {
 			const clients = 60
-			server := startChild(t, "few-descriptors", "LISTEN="+listen, "CLIENTS="+strconv.Itoa(clients))
-			addr := server.hear()
+			server := testproc.Start(t, "few-descriptors", "LISTEN="+listen, "CLIENTS="+strconv.Itoa(clients))
+			addr := server.Line()
 			var cs []*anysock.Conn
 			for range clients {
 				cs = append(cs, mustDial(t, &anysock.Dialer{}, addr))
 			}
-			server.tell("all are there")
+			server.Tell("all are there")
 			var x exhaustion
-			must(t, "the report", json.Unmarshal([]byte(server.hear()), &x))
+			must(t, "the report", json.Unmarshal([]byte(server.Line()), &x))
 			t.Logf("%+v", x)
 			if x.Accepted == 0 || x.Accepted >= fewDescriptors {
 				t.Errorf("accepted %d connections with %d descriptors", x.Accepted, fewDescriptors)
@@ -139,7 +140,7 @@ func TestServerOutOfDescriptors(t *testing.T) {
 			if x.Shed != 0 {
 				t.Errorf("%d clients were reset, before %s had passed", x.Shed, anysock.DefaultShedAfter)
 			}
-			server.tell("go on")
+			server.Tell("go on")
 			var wg sync.WaitGroup
 			for _, c := range cs {
 				wg.Go(func() {
@@ -154,7 +155,7 @@ func TestServerOutOfDescriptors(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if s := server.hear(); s != "all served" {
+			if s := server.Line(); s != "all served" {
 				t.Errorf("the server says %q", s)
 			}
 		})

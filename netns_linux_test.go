@@ -2,122 +2,21 @@ package anysock_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // These tests cross a network: two namespaces joined by a veth pair, one
 // process of ours in each, and a link that goes down.
-
-// A network is two hosts, a (10.99.0.1) and b (10.99.0.2).
-type network struct {
-	t    *testing.T
-	a, b string
-}
-
-const hostB = "10.99.0.2"
-
-func newNetwork(t *testing.T) *network {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs ip(8) from iproute2")
-	}
-	id := fmt.Sprintf("as%d%d", os.Getpid(), time.Now().UnixNano()%100000)
-	n := &network{t: t, a: id + "a", b: id + "b"}
-	for _, ns := range []string{n.a, n.b} {
-		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
-			t.Skipf("cannot make a network namespace: %s", bytes.TrimSpace(out))
-		}
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
-	}
-	n.ip("link", "add", "v0", "netns", n.a, "type", "veth", "peer", "name", "v0", "netns", n.b)
-	n.ip("-n", n.a, "addr", "add", "10.99.0.1/24", "dev", "v0")
-	n.ip("-n", n.b, "addr", "add", hostB+"/24", "dev", "v0")
-	for _, ns := range []string{n.a, n.b} {
-		n.ip("-n", ns, "link", "set", "lo", "up")
-		n.ip("-n", ns, "link", "set", "v0", "up")
-	}
-	return n
-}
-
-func (n *network) ip(args ...string) {
-	n.t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		n.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-}
-
-// A program is one of the roles, running in a namespace; its standard output
-// is read line by line.
-type program struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines *bufio.Scanner
-}
-
-func (n *network) start(ns, role string, env ...string) *program {
-	n.t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	cmd := exec.Command("ip", "netns", "exec", ns, exe)
-	// The race detector would hold a process up for a second at its exit.
-	cmd.Env = append(append(os.Environ(), "ANYSOCK_ROLE="+role, "GORACE=atexit_sleep_ms=0"), env...)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	p := &program{t: n.t, cmd: cmd, stdin: in, lines: bufio.NewScanner(out)}
-	n.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = in.Close()
-	})
-	return p
-}
-
-// line waits for the program's next line.
-func (p *program) line() string {
-	p.t.Helper()
-	got := make(chan bool, 1)
-	go func() { got <- p.lines.Scan() }()
-	select {
-	case ok := <-got:
-		if !ok {
-			p.t.Fatalf("the program ended without its line: %v", p.lines.Err())
-		}
-	case <-time.After(40 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-got
-		p.t.Fatal("no line from the program within 40 s")
-	}
-	return p.lines.Text()
-}
-
-func (p *program) say(s string) { fmt.Fprintln(p.stdin, s) }
 
 // report is what a role says about its connection.
 type report struct {
@@ -129,12 +28,13 @@ type report struct {
 	Took     time.Duration
 }
 
-func (p *program) report() report {
-	p.t.Helper()
+// reportOf is the next line of a program.
+func reportOf(t *testing.T, p *testproc.Child) report {
+	t.Helper()
 	var r report
-	s := p.line()
+	s := p.Line()
 	if err := json.Unmarshal([]byte(s), &r); err != nil {
-		p.t.Fatalf("%v in %q", err, s)
+		t.Fatalf("%v in %q", err, s)
 	}
 	return r
 }
@@ -160,7 +60,7 @@ func reportEnd(c *anysock.Conn, err error, since time.Time) {
 func init() {
 	// sleeper accepts one connection, reads nothing until told, then reads
 	// everything and reports how much it was.
-	roles["sleeper"] = func() int {
+	testproc.Role("sleeper", func() int {
 		ln, err := anysock.Listen(context.Background(), "tcp://:7000?rcvbuf=65536")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -180,9 +80,9 @@ func init() {
 		}
 		say(r)
 		return 0
-	}
+	})
 	// reader connects, says so, and reads until something ends it.
-	roles["reader"] = func() int {
+	testproc.Role("reader", func() int {
 		c, err := dialForTest()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -194,9 +94,9 @@ func init() {
 		<-c.Done()
 		reportEnd(c, err, start)
 		return 0
-	}
+	})
 	// asker does the same, and owes a request that it sends when told to.
-	roles["asker"] = func() int {
+	testproc.Role("asker", func() int {
 		c, err := dialForTest()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -213,9 +113,9 @@ func init() {
 		<-c.Done()
 		reportEnd(c, err, start)
 		return 0
-	}
+	})
 	// leaver owes a request and disconnects.
-	roles["leaver"] = func() int {
+	testproc.Role("leaver", func() int {
 		c, err := dialForTest()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -231,9 +131,9 @@ func init() {
 		_, err = c.Disconnect(context.Background())
 		reportEnd(c, err, start)
 		return 0
-	}
+	})
 	// sender writes 8 MiB to whoever reads it or not, and disconnects.
-	roles["sender"] = func() int {
+	testproc.Role("sender", func() int {
 		c, err := dialForTest()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -247,9 +147,9 @@ func init() {
 		}
 		reportEnd(c, err, start)
 		return 0
-	}
+	})
 	// closer accepts, writes a megabyte, closes, waits if asked to, and exits.
-	roles["closer"] = func() int {
+	testproc.Role("closer", func() int {
 		ln, err := anysock.Listen(context.Background(), "tcp://:7000")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -277,9 +177,9 @@ func init() {
 		}
 		fmt.Println("bye")
 		return 0
-	}
+	})
 	// collector reads to the end and reports.
-	roles["collector"] = func() int {
+	testproc.Role("collector", func() int {
 		c, err := dialForTest()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -295,12 +195,12 @@ func init() {
 		}
 		reportEnd(c, err, start)
 		return 0
-	}
+	})
 }
 
 // dialForTest connects to the other host with bounds that a test can wait for.
 func dialForTest() (*anysock.Conn, error) {
-	return anysock.Dial(context.Background(), "tcp://"+hostB+":7000?lost=2s&keepidle=1s&keepinterval=1s&keepcount=2&retry=20&retryinterval=50ms")
+	return anysock.Dial(context.Background(), "tcp://"+testproc.AddrB+":7000?lost=2s&keepidle=1s&keepinterval=1s&keepcount=2&retry=20&retryinterval=50ms")
 }
 
 // TestContract09LostPeer: a peer that vanishes ends as lost within the
@@ -310,15 +210,15 @@ func TestContract09LostPeer(t *testing.T) {
 	for _, role := range []string{"reader", "asker", "sender", "leaver"} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
-			n := newNetwork(t)
-			peer := n.start(n.b, "sleeper")
-			peer.line()
-			us := n.start(n.a, role)
-			us.line()
-			peer.line() // accepted: nothing is under way
-			n.ip("-n", n.b, "link", "set", "v0", "down")
-			us.say("go on")
-			r := us.report()
+			n := testproc.NewNetwork(t)
+			peer := n.Start(n.B, "sleeper")
+			peer.Line()
+			us := n.Start(n.A, role)
+			us.Line()
+			peer.Line() // accepted: nothing is under way
+			n.Cut(n.B)
+			us.Tell("go on")
+			r := reportOf(t, us)
 			t.Logf("%+v", r)
 			if r.How != "lost" || !r.Timeout || r.Err == "EOF" {
 				t.Errorf("a vanished peer must end as lost with a time-out: %+v", r)
@@ -331,18 +231,18 @@ func TestContract09LostPeer(t *testing.T) {
 // is not cut, and gets everything.
 func TestContract09PausedReader(t *testing.T) {
 	t.Parallel()
-	n := newNetwork(t)
-	peer := n.start(n.b, "sleeper")
-	peer.line()
-	us := n.start(n.a, "sender")
-	us.line()
-	peer.line()
+	n := testproc.NewNetwork(t)
+	peer := n.Start(n.B, "sleeper")
+	peer.Line()
+	us := n.Start(n.A, "sender")
+	us.Line()
+	peer.Line()
 	<-time.After(7 * time.Second) // the bound is 2 s
-	peer.say("read on")
-	if r := peer.report(); r.Received != 8<<20 || r.Err != "" {
+	peer.Tell("read on")
+	if r := reportOf(t, peer); r.Received != 8<<20 || r.Err != "" {
 		t.Errorf("the paused reader got %+v, want 8 MiB and an end", r)
 	}
-	if r := us.report(); r.How != "graceful" && r.How != "delivered" || r.Sent != 8<<20 {
+	if r := reportOf(t, us); r.How != "graceful" && r.How != "delivered" || r.Sent != 8<<20 {
 		t.Errorf("the sender reports %+v", r)
 	}
 }
@@ -355,27 +255,27 @@ func TestContract05TeardownAfterWait(t *testing.T) {
 	for _, wait := range []bool{true, false} {
 		t.Run(fmt.Sprintf("wait=%v", wait), func(t *testing.T) {
 			t.Parallel()
-			n := newNetwork(t)
-			if out, err := exec.Command("tc", "-n", n.b, "qdisc", "add", "dev", "v0", "root", "tbf", "rate", "10mbit", "burst", "16kb", "latency", "300ms").CombinedOutput(); err != nil {
+			n := testproc.NewNetwork(t)
+			if out, err := exec.Command("tc", "-n", n.B, "qdisc", "add", "dev", "v0", "root", "tbf", "rate", "10mbit", "burst", "16kb", "latency", "300ms").CombinedOutput(); err != nil {
 				t.Skipf("needs tc(8) with tbf: %v: %s", err, out)
 			}
 			env := ""
 			if wait {
 				env = "1"
 			}
-			closer := n.start(n.b, "closer", "WAIT="+env)
-			closer.line()
+			closer := n.Start(n.B, "closer", "WAIT="+env)
+			closer.Line()
 			patience := "20s"
 			if !wait {
 				patience = "3s" // nothing more will come
 			}
-			us := n.start(n.a, "collector", "PATIENCE="+patience)
-			if s := closer.line(); s != "bye" {
+			us := n.Start(n.A, "collector", "PATIENCE="+patience)
+			if s := closer.Line(); s != "bye" {
 				t.Fatalf("the closer says %q", s)
 			}
-			_ = closer.cmd.Wait()
-			n.ip("-n", n.b, "link", "del", "v0")
-			r := us.report()
+			closer.Wait()
+			n.IP("-n", n.B, "link", "del", "v0")
+			r := reportOf(t, us)
 			t.Logf("%+v", r)
 			if !wait {
 				if r.Received == 1<<20 {

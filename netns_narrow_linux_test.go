@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // These tests cross a path that is bad and not dead: it loses packets, is slow,
@@ -34,7 +35,7 @@ func parcel(n int) []byte {
 
 func init() {
 	// hasher answers each connection's parcel by its hash and a parcel.
-	roles["hasher"] = func() int {
+	testproc.Role("hasher", func() int {
 		ctx := context.Background()
 		ln, err := anysock.Listen(ctx, "tcp://:7000")
 		if err != nil {
@@ -60,11 +61,11 @@ func init() {
 			}()
 		}
 		return 0
-	}
+	})
 	// courier sends a parcel, ends, and checks what comes back.
-	roles["courier"] = func() int {
+	testproc.Role("courier", func() int {
 		ctx := context.Background()
-		c, err := anysock.Dial(ctx, "tcp://"+hostB+":7000?retry=20&retryinterval=50ms")
+		c, err := anysock.Dial(ctx, "tcp://"+testproc.AddrB+":7000?retry=20&retryinterval=50ms")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -76,12 +77,12 @@ func init() {
 		}
 		reportEnd(c, err, start)
 		return 0
-	}
+	})
 	// crowd opens connections until there is no local port left.
-	roles["crowd"] = func() int {
+	testproc.Role("crowd", func() int {
 		var open []*anysock.Conn
 		for {
-			c, err := anysock.Dial(context.Background(), "tcp://"+hostB+":7000")
+			c, err := anysock.Dial(context.Background(), "tcp://"+testproc.AddrB+":7000")
 			if err == nil {
 				open = append(open, c)
 				continue
@@ -101,7 +102,7 @@ func init() {
 		}
 		say(report{How: "delivered", Sent: int64(len(open))})
 		return 0
-	}
+	})
 }
 
 func deliver(ctx context.Context, c *anysock.Conn) error {
@@ -123,51 +124,43 @@ func deliver(ctx context.Context, c *anysock.Conn) error {
 	return nil
 }
 
-// in runs a command in a namespace, or skips the test where it cannot.
-func (n *network) in(ns, what string, args ...string) {
-	n.t.Helper()
-	if out, err := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...).CombinedOutput(); err != nil {
-		n.t.Skipf("needs %s: %v: %s", what, err, out)
-	}
-}
-
 // TestContract02BadPaths: 2 MiB each way arrive whole, and both ends are told so.
 func TestContract02BadPaths(t *testing.T) {
 	t.Parallel()
 	for _, path := range []struct {
 		name  string
-		spoil func(n *network)
+		spoil func(t *testing.T, n *testproc.Network)
 	}{
-		{"one packet of ten is dropped", func(n *network) {
-			for _, ns := range []string{n.a, n.b} {
-				n.in(ns, "nft(8) with numgen", "nft", "add table inet loss; add chain inet loss in { type filter hook input priority 0; }; add rule inet loss in numgen random mod 10 0 counter drop")
-				n.ip("-n", ns, "link", "set", "v0", "gso_max_segs", "1") // real packets, so that there are many
+		{"one packet of ten is dropped", func(t *testing.T, n *testproc.Network) {
+			for _, ns := range []string{n.A, n.B} {
+				n.In(ns, "nft(8) with numgen", "nft", "add table inet loss; add chain inet loss in { type filter hook input priority 0; }; add rule inet loss in numgen random mod 10 0 counter drop")
+				n.IP("-n", ns, "link", "set", "v0", "gso_max_segs", "1") // real packets, so that there are many
 			}
-			n.t.Cleanup(func() {
-				out, err := exec.Command("ip", "netns", "exec", n.b, "nft", "list", "chain", "inet", "loss", "in").CombinedOutput()
+			t.Cleanup(func() {
+				out, err := exec.Command("ip", "netns", "exec", n.B, "nft", "list", "chain", "inet", "loss", "in").CombinedOutput()
 				if err != nil || strings.Contains(string(out), "packets 0 ") {
-					n.t.Errorf("nothing was dropped: %v, %s", err, out)
+					t.Errorf("nothing was dropped: %v, %s", err, out)
 				}
 			})
 		}},
-		{"10 Mbit/s", func(n *network) {
-			for _, ns := range []string{n.a, n.b} {
-				n.in(ns, "tc(8) with tbf", "tc", "qdisc", "add", "dev", "v0", "root", "tbf", "rate", "10mbit", "burst", "16kb", "latency", "50ms")
+		{"10 Mbit/s", func(_ *testing.T, n *testproc.Network) {
+			for _, ns := range []string{n.A, n.B} {
+				n.In(ns, "tc(8) with tbf", "tc", "qdisc", "add", "dev", "v0", "root", "tbf", "rate", "10mbit", "burst", "16kb", "latency", "50ms")
 			}
 		}},
-		{"packets of 600 bytes", func(n *network) {
-			for _, ns := range []string{n.a, n.b} {
-				n.ip("-n", ns, "link", "set", "v0", "mtu", "600")
+		{"packets of 600 bytes", func(_ *testing.T, n *testproc.Network) {
+			for _, ns := range []string{n.A, n.B} {
+				n.IP("-n", ns, "link", "set", "v0", "mtu", "600")
 			}
 		}},
 	} {
 		t.Run(path.name, func(t *testing.T) {
 			t.Parallel()
-			n := newNetwork(t)
-			path.spoil(n)
-			peer := n.start(n.b, "hasher")
-			peer.line()
-			r := n.start(n.a, "courier").report()
+			n := testproc.NewNetwork(t)
+			path.spoil(t, n)
+			peer := n.Start(n.B, "hasher")
+			peer.Line()
+			r := reportOf(t, n.Start(n.A, "courier"))
 			t.Logf("%s: %d bytes each way in %s, %.1f Mbit/s", path.name, parcelSize, r.Took.Round(time.Millisecond), float64(r.Sent+r.Received)*8/1e6/r.Took.Seconds())
 			if r.How != "graceful" || r.Err != "" || r.Sent != parcelSize || r.Received != parcelSize+sha256.Size {
 				t.Errorf("the courier reports %+v", r)
@@ -180,16 +173,16 @@ func TestContract02BadPaths(t *testing.T) {
 // server, the next is an error that says why, and those there are work.
 func TestFewLocalPorts(t *testing.T) {
 	t.Parallel()
-	n := newNetwork(t)
-	n.in(n.a, "sysctl", "sh", "-c", "echo 40000 40019 > /proc/sys/net/ipv4/ip_local_port_range")
-	peer := n.start(n.b, "hasher")
-	peer.line()
-	crowd := n.start(n.a, "crowd")
-	full := crowd.report()
+	n := testproc.NewNetwork(t)
+	n.In(n.A, "sysctl", "sh", "-c", "echo 40000 40019 > /proc/sys/net/ipv4/ip_local_port_range")
+	peer := n.Start(n.B, "hasher")
+	peer.Line()
+	crowd := n.Start(n.A, "crowd")
+	full := reportOf(t, crowd)
 	if full.Sent != 20 || full.How != "limit" || !full.Timeout || full.Err == "" {
 		t.Errorf("the local ports gave out with %+v, want 20 connections, then a limit with a hint", full)
 	}
-	if r := crowd.report(); r.How != "delivered" || r.Sent != 20 {
+	if r := reportOf(t, crowd); r.How != "delivered" || r.Sent != 20 {
 		t.Errorf("the connections: %+v", r)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 func setUmask(mask int) (restore func()) {
@@ -21,7 +22,7 @@ func setUmask(mask int) (restore func()) {
 func init() {
 	// unix-racer says "ready", and on a line of input tries to listen; on
 	// another it ends.
-	roles["unix-racer"] = func() int {
+	testproc.Role("unix-racer", func() int {
 		in := bufio.NewScanner(os.Stdin)
 		fmt.Println("ready")
 		in.Scan()
@@ -42,5 +43,5 @@ func init() {
 		}
 		fmt.Println("bye")
 		return 0
-	}
+	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/sys"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // This file holds the tests of socket files: whose they are, who may use them,
@@ -366,21 +367,21 @@ func TestUnixRaceOfProcesses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	staleSocket(t, path)
 	const servers = 4
-	var children []*child
+	var children []*testproc.Child
 	for range servers {
-		children = append(children, startChild(t, "unix-racer", "LISTEN=unix:"+path))
+		children = append(children, testproc.Start(t, "unix-racer", "LISTEN=unix:"+path))
 	}
 	for _, c := range children {
-		if s := c.hear(); s != "ready" {
+		if s := c.Line(); s != "ready" {
 			t.Fatalf("a server says %q", s)
 		}
 	}
 	for _, c := range children {
-		c.tell("go")
+		c.Tell("go")
 	}
 	won, lost := 0, 0
 	for _, c := range children {
-		switch s := c.hear(); s {
+		switch s := c.Line(); s {
 		case "listening":
 			won++
 		case "in-use":
@@ -394,10 +395,10 @@ func TestUnixRaceOfProcesses(t *testing.T) {
 	}
 	mustDial(t, &anysock.Dialer{}, "unix:"+path)
 	for _, c := range children {
-		c.tell("bye")
+		c.Tell("bye")
 	}
 	for _, c := range children {
-		if s := c.hear(); s != "bye" {
+		if s := c.Line(); s != "bye" {
 			t.Errorf("a server says %q", s)
 		}
 	}

@@ -1,44 +1,29 @@
-// This file ends the tests of the package: no goroutine may be left.
+// This file holds the tests' frame: what they leave behind is an error.
 
 package lifecycle
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/anysock/anysock"
-	"go.uber.org/goleak"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
-// atOnce is how many parallel tests run at once, unless the command line says
-// so: they wait more than they work.
-const atOnce = "6"
-
 func TestMain(m *testing.M) {
-	flag.Parse()
-	asked := false
-	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
-	if !asked {
-		if err := flag.Set("test.parallel", atOnce); err != nil {
-			panic(err)
-		}
-	}
-	code := m.Run()
+	// The tests wait more than they work.
+	testproc.Main(m, testproc.Frame{AtOnce: 6, Finally: noConnections})
+}
+
+// noConnections waits for what was closed to be done. That some did not end as
+// they should is the matter of their tests.
+func noConnections() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	_, err := anysock.Wait(ctx)
-	cancel()
-	if code == 0 && errors.Is(err, context.DeadlineExceeded) {
-		fmt.Fprintln(os.Stderr, "connections left behind:", err)
-		code = 1
+	defer cancel()
+	if _, err := anysock.Wait(ctx); ctx.Err() != nil {
+		return fmt.Errorf("connections left behind: %w", err)
 	}
-	if err := goleak.Find(); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
-		code = 1
-	}
-	os.Exit(code)
+	return nil
 }

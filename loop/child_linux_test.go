@@ -2,14 +2,11 @@ package loop_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,96 +17,17 @@ import (
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/sys"
+	"github.com/anysock/anysock/internal/testproc"
 	"github.com/anysock/anysock/loop"
 )
 
 // These tests run a server in a process of its own: with few descriptors, and
 // in a network that breaks.
 
-// A child is a role of this test binary. A test says lines to its standard input
-// and hears lines from its standard output.
-type child struct {
-	t     *testing.T
-	stdin io.WriteCloser
-	lines chan string
-}
-
-// startChild runs a role, in a network namespace unless that is "".
-func startChild(t *testing.T, namespace, role string, args ...string) *child {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	if namespace != "" {
-		cmd = exec.Command("ip", "netns", "exec", namespace, exe)
-	}
-	// The race detector would hold a process up for a second at its exit.
-	cmd.Env = append(os.Environ(), "ANYSOCK_ROLE="+role, "ANYSOCK_ARGS="+strings.Join(args, " "), "GORACE=atexit_sleep_ms=0")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &child{t: t, stdin: in, lines: make(chan string, 1000)}
-	go func() {
-		defer close(c.lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			c.lines <- s.Text()
-		}
-	}()
-	t.Cleanup(func() {
-		in.Close()
-		_ = cmd.Process.Kill()
-		for range c.lines { // until the reader is done
-		}
-		_ = cmd.Wait()
-	})
-	return c
-}
-
-// hear waits for the line that begins with prefix, and returns the rest of it.
-func (c *child) hear(prefix string) string {
-	c.t.Helper()
-	late := time.After(40 * time.Second)
-	for {
-		select {
-		case s, ok := <-c.lines:
-			if !ok {
-				c.t.Fatalf("the program has ended without saying %q", prefix)
-			}
-			if rest, ok := strings.CutPrefix(s, prefix+" "); ok {
-				return rest
-			}
-		case <-late:
-			c.t.Fatalf("the program does not say %q", prefix)
-		}
-	}
-}
-
-func (c *child) tell(s string) { fmt.Fprintln(c.stdin, s) }
-
 func init() {
-	roles["few-descriptors"] = playFewDescriptors
-	roles["lost-server"] = playLostServer
-	roles["lost-client"] = playLostClient
-}
-
-// say prints a line for the test; several goroutines may.
-var sayMu sync.Mutex
-
-func say(format string, args ...any) {
-	sayMu.Lock()
-	defer sayMu.Unlock()
-	fmt.Printf(format+"\n", args...)
+	testproc.Role("few-descriptors", playFewDescriptors)
+	testproc.Role("lost-server", playLostServer)
+	testproc.Role("lost-client", playLostClient)
 }
 
 // playServer runs srv on addr, says where, and does what the lines of standard
@@ -119,10 +37,10 @@ func playServer(srv *loop.Server, lc anysock.ListenConfig, addr string, do func(
 	defer cancel()
 	ln, err := lc.Listen(ctx, addr)
 	if err != nil {
-		say("failed %v", err)
+		testproc.Say("failed %v", err)
 		return 1
 	}
-	say("listening tcp://%s", ln.Addr())
+	testproc.Say("listening tcp://%s", ln.Addr())
 	go func() {
 		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
 			do(s.Text())
@@ -130,10 +48,10 @@ func playServer(srv *loop.Server, lc anysock.ListenConfig, addr string, do func(
 		cancel()
 	}()
 	if err := srv.Serve(ctx, ln); err != nil && ctx.Err() == nil {
-		say("failed %v", err)
+		testproc.Say("failed %v", err)
 	}
 	d, err := srv.Shutdown(ctx)
-	say("drained %+v %v", d, err)
+	testproc.Say("drained %+v %v", d, err)
 	return 0
 }
 
@@ -142,7 +60,7 @@ const fewDescriptors = 40
 
 func playFewDescriptors() int {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: fewDescriptors, Max: fewDescriptors}); err != nil {
-		say("failed %v", err)
+		testproc.Say("failed %v", err)
 		return 1
 	}
 	var accepts atomic.Int64
@@ -152,10 +70,10 @@ func playFewDescriptors() int {
 		}
 		return nil
 	})
-	h := echo[os.Getenv("ANYSOCK_ARGS")]
-	srv := &loop.Server{Loops: 1, Handler: h, Trouble: func(err error) { say("trouble %v", errors.Is(err, syscall.EMFILE)) }}
+	h := echo[os.Getenv("KIND")]
+	srv := &loop.Server{Loops: 1, Handler: h, Trouble: func(err error) { testproc.Say("trouble %v", errors.Is(err, syscall.EMFILE)) }}
 	return playServer(srv, anysock.ListenConfig{}, "tcp://127.0.0.1:0", func(string) {
-		say("accepts %d", accepts.Load())
+		testproc.Say("accepts %d", accepts.Load())
 	})
 }
 
@@ -166,8 +84,8 @@ func TestFewDescriptors(t *testing.T) {
 	const clients = 60
 	for kind := range echo {
 		t.Run(kind, func(t *testing.T) {
-			p := startChild(t, "", "few-descriptors", kind)
-			addr := p.hear("listening")[len("tcp://"):]
+			p := testproc.Start(t, "few-descriptors", "KIND="+kind)
+			addr := p.Hear("listening")[len("tcp://"):]
 			served := make(chan net.Conn, clients)
 			var waits sync.WaitGroup
 			for range clients {
@@ -188,7 +106,7 @@ func TestFewDescriptors(t *testing.T) {
 					served <- c
 				})
 			}
-			if p.hear("trouble") != "true" {
+			if p.Hear("trouble") != "true" {
 				t.Error("the trouble is not EMFILE")
 			}
 			first := <-served
@@ -198,8 +116,8 @@ func TestFewDescriptors(t *testing.T) {
 				c.Close()
 			}
 			waits.Wait()
-			p.tell("how many?")
-			n, err := strconv.Atoi(p.hear("accepts"))
+			p.Tell("how many?")
+			n, err := strconv.Atoi(p.Hear("accepts"))
 			if err != nil || n > 20*clients {
 				t.Errorf("%d calls of accept for %d clients, %v", n, clients, err)
 			}
@@ -218,14 +136,14 @@ func playLostServer() int {
 		mu.Lock()
 		defer mu.Unlock()
 		conns = append(conns, c)
-		say("open %d", len(conns))
+		testproc.Say("open %d", len(conns))
 	}
 	h.Ended = func(_ *loop.Conn, end anysock.End) {
 		var e *anysock.Error
-		say("ended %v %v %v %v", end.How, end.By, end.Unacked, errors.As(end.Err, &e) && e.Kind == anysock.KindLost)
+		testproc.Say("ended %v %v %v %v", end.How, end.By, end.Unacked, errors.As(end.Err, &e) && e.Kind == anysock.KindLost)
 	}
 	lc := anysock.ListenConfig{Options: anysock.Options{LostAfter: lostAfter, DrainTimeout: 20 * time.Second, CloseTimeout: 20 * time.Second}}
-	return playServer(&loop.Server{Loops: 1, Handler: h}, lc, "tcp://10.98.0.2:0", func(line string) {
+	return playServer(&loop.Server{Loops: 1, Handler: h}, lc, "tcp://"+testproc.AddrB+":0", func(line string) {
 		mu.Lock()
 		defer mu.Unlock()
 		for i, c := range conns {
@@ -239,7 +157,7 @@ func playLostServer() int {
 					c.Close()
 				}
 			}); err != nil {
-				say("failed %v", err)
+				testproc.Say("failed %v", err)
 			}
 		}
 	})
@@ -247,14 +165,14 @@ func playLostServer() int {
 
 func playLostClient() int {
 	for range 4 {
-		c, err := net.Dial("tcp", os.Getenv("ANYSOCK_ARGS"))
+		c, err := net.Dial("tcp", os.Getenv("SERVER"))
 		if err != nil {
-			say("failed %v", err)
+			testproc.Say("failed %v", err)
 			return 1
 		}
 		defer c.Close()
 	}
-	say("connected 4")
+	testproc.Say("connected 4")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends it
 	return 0
 }
@@ -265,49 +183,24 @@ func TestLostPeer(t *testing.T) {
 	if !acksKnown(t) {
 		t.Skip("this back end does not know what is acknowledged")
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs ip(8) from iproute2")
-	}
-	ip := func(args ...string) {
-		t.Helper()
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
-		}
-	}
-	id := fmt.Sprintf("loop%d", os.Getpid())
-	here, there := id+"a", id+"b"
-	for _, ns := range []string{here, there} {
-		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
-			t.Skipf("cannot make a network namespace: %s", bytes.TrimSpace(out))
-		}
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
-	}
-	ip("link", "add", "v0", "netns", here, "type", "veth", "peer", "name", "v0", "netns", there)
-	for ns, addr := range map[string]string{here: "10.98.0.1/24", there: "10.98.0.2/24"} {
-		ip("-n", ns, "addr", "add", addr, "dev", "v0")
-		ip("-n", ns, "link", "set", "lo", "up")
-		ip("-n", ns, "link", "set", "v0", "up")
-	}
-	server := startChild(t, there, "lost-server")
-	client := startChild(t, here, "lost-client", server.hear("listening")[len("tcp://"):])
-	client.hear("connected")
+	n := testproc.NewNetwork(t)
+	server := n.Start(n.B, "lost-server")
+	client := n.Start(n.A, "lost-client", "SERVER="+server.Hear("listening")[len("tcp://"):])
+	client.Hear("connected")
 	for range 4 {
-		server.hear("open")
+		server.Hear("open")
 	}
-	ip("-n", here, "link", "set", "v0", "down")
-	server.tell("into the void")
+	n.Cut(n.A)
+	server.Tell("into the void")
 	for range 3 {
-		if got := server.hear("ended"); got != "lost nobody 13 true" && got != "lost us 13 true" {
+		if got := server.Hear("ended"); got != "lost nobody 13 true" && got != "lost us 13 true" {
 			t.Errorf("the ending: %s", got)
 		}
 	}
 	// The fourth is still there: it ends when the server does.
-	server.stdin.Close()
-	if got := server.hear("ended"); !strings.HasPrefix(got, anysock.AbortedByUs.String()) {
+	server.CloseInput()
+	if got := server.Hear("ended"); !strings.HasPrefix(got, anysock.AbortedByUs.String()) {
 		t.Errorf("the one that owes nothing: %s", got)
 	}
-	server.hear("drained")
+	server.Hear("drained")
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/sys"
+	"github.com/anysock/anysock/internal/testproc"
 	"github.com/anysock/anysock/loop"
 )
 
@@ -208,7 +209,7 @@ func TestBurstOfResets(t *testing.T) {
 			r := serve(t, "tcp", "", srv)
 			good := r.plain()
 			roundTrip(t, good, []byte("before"))
-			before := len(descriptors())
+			before := len(testproc.Descriptors())
 			var left atomic.Int64
 			left.Store(burst)
 			var clients sync.WaitGroup
@@ -241,7 +242,7 @@ func TestBurstOfResets(t *testing.T) {
 			})
 			roundTrip(t, good, []byte("after"))
 			// A loop may have got its listener, and the reserve with it, only now.
-			settle(t, "their descriptors are gone", func() bool { return len(descriptors()) <= before+srv.Loops })
+			settle(t, "their descriptors are gone", func() bool { return len(testproc.Descriptors()) <= before+srv.Loops })
 			if n := r.over.Load(); n != burst {
 				t.Errorf("%d endings were told of %d", n, burst)
 			}
