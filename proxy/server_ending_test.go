@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 	"github.com/anysock/anysock/relay"
 )
 
@@ -282,7 +283,7 @@ func TestLogInjection(t *testing.T) {
 		for _, text := range []string{r.String(), strings.TrimSuffix(log.String(), "\n"), jsonOf(t, r), r.Err.Error()} {
 			// JSON escapes what could end a line; the command escapes the rest.
 			isJSON := strings.HasPrefix(text, "{")
-			if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || !isJSON && !isPrintable(c) }) {
+			if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || !isJSON && !printable.Is(c) }) {
 				t.Errorf("%q", text)
 			}
 		}
@@ -297,11 +298,11 @@ func TestForgedRecord(t *testing.T) {
 	evil := "a\nb\x1b[2J\u202e\xff"
 	r := Record{Record: relay.Record{Target: evil}, Protocol: evil, Command: evil, User: evil, Reply: &Reply{Text: evil}}
 	for _, text := range []string{r.String(), fmt.Sprint(r.LogValue())} {
-		if strings.ContainsFunc(text, func(c rune) bool { return !isPrintable(c) }) {
+		if strings.ContainsFunc(text, func(c rune) bool { return !printable.Is(c) }) {
 			t.Errorf("%q", text)
 		}
 	}
-	if got := printable(`a "quoted" \ text`); got != `a "quoted" \ text` {
+	if got := printable.Text(`a "quoted" \ text`); got != `a "quoted" \ text` {
 		t.Errorf("%q was changed", got)
 	}
 }

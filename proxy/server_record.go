@@ -5,12 +5,11 @@ package proxy
 import (
 	"encoding/json"
 	"log/slog"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 	"github.com/anysock/anysock/relay"
 )
 
@@ -65,7 +64,7 @@ func (r Record) String() string {
 	}
 	rest := r.Record
 	rest.Target = "" // it was said
-	return printable(b.String()) + rest.String()
+	return printable.Text(b.String()) + rest.String()
 }
 
 // MarshalJSON puts the fields of relay.Record behind those of the request.
@@ -93,7 +92,7 @@ func (r Record) LogValue() slog.Value {
 	var as []slog.Attr
 	add := func(key, value string) {
 		if value != "" {
-			as = append(as, slog.String(key, printable(value)))
+			as = append(as, slog.String(key, printable.Text(value)))
 		}
 	}
 	add("protocol", r.Protocol)
@@ -104,51 +103,4 @@ func (r Record) LogValue() slog.Value {
 		as = append(as, slog.Int("reply", r.Reply.Code))
 	}
 	return slog.GroupValue(append(as, r.Record.LogValue().Group()...)...)
-}
-
-// printable is s with everything that is not printable escaped as in Go: the
-// other side's text is not to forge a line or move a terminal's cursor.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, func(c rune) bool { return !isPrintable(c) }) {
-		return s
-	}
-	q := strconv.Quote(s)
-	return strings.ReplaceAll(strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`), `\\`, `\`)
-}
-
-func isPrintable(c rune) bool { return c != '\uFFFD' && strconv.IsPrint(c) }
-
-// legRecord says how c ended.
-func legRecord(c *anysock.Conn) relay.LegRecord {
-	end := c.End()
-	l := relay.LegRecord{
-		How: end.How, EndedBy: end.By, AckedBy: end.AckedBy,
-		Received: c.Received(), Sent: c.Sent(), Unacked: end.Unacked,
-	}
-	l.Network, l.Local = addrText(c.LocalAddr())
-	_, l.Peer = addrText(c.RemoteAddr())
-	if end.Err != nil {
-		l.Error = end.Err.Error()
-	}
-	return l
-}
-
-func addrText(a net.Addr) (network, text string) {
-	if a == nil {
-		return "", ""
-	}
-	return a.Network(), a.String()
-}
-
-// attemptRecords takes over what a failed Dial lists.
-func attemptRecords(attempts []anysock.Attempt) []relay.Attempt {
-	var out []relay.Attempt
-	for _, a := range attempts {
-		r := relay.Attempt{Round: a.Round, Address: a.Addr, Started: a.Started.Seconds(), Took: a.Duration.Seconds()}
-		if a.Err != nil {
-			r.Error = a.Err.Error()
-		}
-		out = append(out, r)
-	}
-	return out
 }

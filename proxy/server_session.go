@@ -215,7 +215,7 @@ func (x *session) grant(out *anysock.Conn, bound endpoint) (*anysock.Conn, error
 	text, reply := x.say.grant(bound)
 	if err := x.reply(text, reply); err != nil {
 		_ = out.AbortAs(anysock.AbortedByPeer, err)
-		x.rec.Outbound = legRecord(out)
+		x.rec.Outbound = relay.RecordLeg(out)
 		return nil, err
 	}
 	return out, nil
@@ -373,7 +373,7 @@ func (x *session) fail(err error) {
 		rec.How, rec.By = anysock.Refused, relay.Self
 		x.abort("refusal")
 	}
-	rec.Inbound = legRecord(x.in)
+	rec.Inbound = relay.RecordLeg(x.in)
 }
 
 // isTargets reports whether it was the target's doing.
@@ -419,7 +419,7 @@ func (x *session) join(out *anysock.Conn) {
 
 // finish completes the record, hands it over, and counts the session out.
 func (x *session) finish() {
-	x.rec.Attempts = attemptRecords(x.attempts)
+	x.rec.Attempts = relay.RecordAttempts(x.attempts)
 	x.rec.Done = time.Now()
 	if x.s.OnEnd != nil {
 		x.s.OnEnd(x.rec)

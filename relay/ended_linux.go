@@ -157,7 +157,7 @@ func (p *pair) record() Record {
 	rec := Record{
 		How: r.how, By: r.by, Err: r.err, Target: core.e.r.Target.String(),
 		Accepted: at(p.accepted), Connected: at(p.connected), Done: at(r.done),
-		Attempts: recordAttempts(r.attempts), Downgrades: r.downgrades,
+		Attempts: RecordAttempts(r.attempts), Downgrades: r.downgrades,
 	}
 	rec.Inbound = p.legs[0].record(&r.ends[0])
 	rec.Inbound.Network = en.ln.Addr().Network()

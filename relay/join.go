@@ -387,7 +387,7 @@ func (f *flow) endSeen() time.Time {
 
 // record fills in the rest.
 func (j *joint) record() {
-	j.r.Inbound, j.r.Outbound = recordLeg(j.legs[0].c), recordLeg(j.legs[1].c)
+	j.r.Inbound, j.r.Outbound = RecordLeg(j.legs[0].c), RecordLeg(j.legs[1].c)
 	for i, d := range []*Direction{&j.r.ToOutbound, &j.r.ToInbound} {
 		f := j.flows[i]
 		d.Bytes, d.Ended = f.moved(), f.ended

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 )
 
 // A Leg is one of the two connections that a relay joins.
@@ -180,7 +180,7 @@ func (r Record) String() string {
 			b.WriteString(" (" + hint + ")")
 		}
 	}
-	return escape(b.String())
+	return printable.Text(b.String())
 }
 
 // hint is what to try, if Err knows it.
@@ -199,31 +199,6 @@ func (l LegRecord) name() string {
 	}
 	return l.Network + ":" + l.Local
 }
-
-// escape makes text safe for a line of a log or a terminal: what is not
-// printable becomes a Go escape.
-func escape(s string) string {
-	if !strings.ContainsFunc(s, unprintable) {
-		return s
-	}
-	var b []byte
-	for i, c := range s {
-		if unprintable(c) {
-			// One byte where the text is no UTF-8, else the whole rune.
-			n := 1
-			if c != '\uFFFD' || strings.HasPrefix(s[i:], "\uFFFD") {
-				n = len(string(c))
-			}
-			q := strconv.QuoteToASCII(s[i : i+n])
-			b = append(b, q[1:len(q)-1]...)
-			continue
-		}
-		b = append(b, string(c)...)
-	}
-	return string(b)
-}
-
-func unprintable(c rune) bool { return c == '\uFFFD' || !strconv.IsPrint(c) }
 
 // MarshalJSON adds "error", "hint" (what to try) and "seconds", the Duration,
 // to the fields.
@@ -246,7 +221,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 func (r Record) LogValue() slog.Value {
 	as := []slog.Attr{slog.String("how", r.How.String()), slog.String("by", r.By.String())}
 	if r.Target != "" {
-		as = append(as, slog.String("target", escape(r.Target)))
+		as = append(as, slog.String("target", printable.Text(r.Target)))
 	}
 	as = append(as, r.Inbound.attr("inbound"))
 	if !r.Connected.IsZero() {
@@ -266,31 +241,32 @@ func (r Record) LogValue() slog.Value {
 		as = append(as, slog.String("downgrades", strings.Join(all, ", ")))
 	}
 	if r.Err != nil {
-		as = append(as, slog.String("error", escape(r.Err.Error())))
+		as = append(as, slog.String("error", printable.Text(r.Err.Error())))
 	}
 	if hint := r.hint(); hint != "" {
-		as = append(as, slog.String("hint", escape(hint)))
+		as = append(as, slog.String("hint", printable.Text(hint)))
 	}
 	return slog.GroupValue(as...)
 }
 
 func (l LegRecord) attr(key string) slog.Attr {
-	as := []slog.Attr{slog.String("network", l.Network), slog.String("local", escape(l.Local))}
+	as := []slog.Attr{slog.String("network", l.Network), slog.String("local", printable.Text(l.Local))}
 	if l.Peer != "" {
-		as = append(as, slog.String("peer", escape(l.Peer)))
+		as = append(as, slog.String("peer", printable.Text(l.Peer)))
 	}
 	as = append(as, slog.String("how", l.How.String()))
 	if l.Unacked > 0 {
 		as = append(as, slog.Int64("unacked", l.Unacked))
 	}
 	if l.Error != "" {
-		as = append(as, slog.String("error", escape(l.Error)))
+		as = append(as, slog.String("error", printable.Text(l.Error)))
 	}
 	return slog.Attr{Key: key, Value: slog.GroupValue(as...)}
 }
 
-// recordLeg says how c ended.
-func recordLeg(c *anysock.Conn) LegRecord {
+// RecordLeg says how c ended, for a Record: of a program that calls Join, as
+// Relay does for its own.
+func RecordLeg(c *anysock.Conn) LegRecord {
 	end := c.End()
 	l := LegRecord{
 		How: end.How, EndedBy: end.By, AckedBy: end.AckedBy,
@@ -311,8 +287,8 @@ func addrText(a net.Addr) (network, text string) {
 	return a.Network(), a.String()
 }
 
-// recordAttempts takes over what a failed Dial lists.
-func recordAttempts(as []anysock.Attempt) []Attempt {
+// RecordAttempts takes over what a failed Dial lists.
+func RecordAttempts(as []anysock.Attempt) []Attempt {
 	var out []Attempt
 	for _, a := range as {
 		r := Attempt{Round: a.Round, Address: a.Addr, Started: a.Started.Seconds(), Took: a.Duration.Seconds()}

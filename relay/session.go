@@ -65,7 +65,7 @@ func (s *session) join(out *anysock.Conn) {
 
 // finish completes the record, hands it over, and counts the session out.
 func (s *session) finish() {
-	s.rec.Attempts = recordAttempts(s.attempts)
+	s.rec.Attempts = RecordAttempts(s.attempts)
 	s.rec.Done = time.Now()
 	if s.r.OnEnd != nil {
 		s.r.OnEnd(s.rec)
@@ -179,7 +179,7 @@ func (s *session) refuse(err error) {
 		rec.How, rec.By = anysock.Refused, Outbound
 		s.abort("refusal")
 	}
-	rec.Inbound = recordLeg(s.in)
+	rec.Inbound = RecordLeg(s.in)
 }
 
 func (s *session) abort(ending string) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/load"
+	"github.com/anysock/anysock/internal/printable"
 )
 
 // This file holds what bench says: the line while it runs, the summary, the
@@ -110,7 +111,7 @@ func plain(m load.Mode) string {
 func benchSummary(r *load.Result) string {
 	var b strings.Builder
 	w := r.Work
-	fmt.Fprintf(&b, "%s  %s\n", printable(r.Address), workText(w))
+	fmt.Fprintf(&b, "%s  %s\n", printable.Text(r.Address), workText(w))
 	if r.Partial != "" {
 		fmt.Fprintf(&b, "  partial: %s after %.3gs\n", r.Partial, r.Seconds)
 	}
@@ -133,7 +134,7 @@ func benchSummary(r *load.Result) string {
 		if f.Requests > 0 {
 			fmt.Fprintf(&b, ", %s lost by it", plural(f.Requests, plain(w.Mode)))
 		}
-		fmt.Fprintf(&b, "; the first: %s\n", printable(f.First))
+		fmt.Fprintf(&b, "; the first: %s\n", printable.Text(f.First))
 	}
 	var endings []string
 	for _, how := range slices.Sorted(maps.Keys(r.Endings)) {
@@ -342,7 +343,7 @@ const maxResultFile = 64 << 20
 func readResult(path string) (*load.Result, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &failure{err: fmt.Errorf("read %s: %w", printable(path), cause(err)), status: exitSetup}
+		return nil, &failure{err: fmt.Errorf("read %s: %w", printable.Text(path), cause(err)), status: exitSetup}
 	}
 	defer f.Close()
 	var found *load.Result
@@ -370,7 +371,7 @@ func readResult(path string) (*load.Result, error) {
 }
 
 func notAResult(path, why string) error {
-	return &usageError{msg: fmt.Sprintf("%s is not a result of bench: %s", printable(path), why), hint: "anysock bench --json ADDR > " + printable(path)}
+	return &usageError{msg: fmt.Sprintf("%s is not a result of bench: %s", printable.Text(path), why), hint: "anysock bench --json ADDR > " + printable.Text(path)}
 }
 
 // compareBench compares two results.
@@ -426,7 +427,7 @@ func comparisonText(o *load.Result, c *load.Comparison) string {
 	_ = t.Flush() // a strings.Builder takes everything
 	b.WriteString(indented(table.String()))
 	for _, note := range c.Notes {
-		fmt.Fprintf(&b, "  not the same: %s\n", printable(note))
+		fmt.Fprintf(&b, "  not the same: %s\n", printable.Text(note))
 	}
 	return b.String()
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/cmd/anysock/internal/sequence"
+	"github.com/anysock/anysock/internal/printable"
 )
 
 // This file holds 'anysock demo': the verb, and what it writes.
@@ -162,7 +163,7 @@ func (d *demo) draw(b *bytes.Buffer, number int, s *demoSession, ps []promise) e
 			continue
 		}
 		fmt.Fprintf(b, "  %s %s\n", p.alarm(wrong), p.alarm("not so: "+pr.text))
-		for _, line := range fold(printable(strings.ReplaceAll(pr.broken.Error(), "\n", "; ")), sequence.Width-6) {
+		for _, line := range fold(printable.Text(strings.ReplaceAll(pr.broken.Error(), "\n", "; ")), sequence.Width-6) {
 			fmt.Fprintf(b, "      %s\n", line)
 		}
 	}

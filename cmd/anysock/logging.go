@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 )
 
 // This file holds the diagnostics on standard error: log/slog, with a handler
@@ -111,7 +112,7 @@ func (h *peopleHandler) WithGroup(name string) slog.Handler {
 }
 
 func (h *peopleHandler) Handle(_ context.Context, r slog.Record) error {
-	text, attrs := printable(r.Message), h.attrs
+	text, attrs := printable.Text(r.Message), h.attrs
 	var said statement
 	r.Attrs(func(a slog.Attr) bool {
 		switch v := a.Value.Any().(type) {
@@ -145,7 +146,7 @@ func (h *peopleHandler) Handle(_ context.Context, r slog.Record) error {
 		b.WriteString("  " + line + "\n")
 	}
 	if said.hint != "" {
-		b.WriteString("  " + h.pen.advice("try:") + " " + printable(said.hint) + "\n")
+		b.WriteString("  " + h.pen.advice("try:") + " " + printable.Text(said.hint) + "\n")
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -155,7 +156,7 @@ func (h *peopleHandler) Handle(_ context.Context, r slog.Record) error {
 
 // step is one socket step, with the time since the command began.
 func (h *peopleHandler) step(ev anysock.Event) string {
-	return fmt.Sprintf("%9.6f %s", ev.Time.Sub(h.start).Seconds(), printable(ev.String()))
+	return fmt.Sprintf("%9.6f %s", ev.Time.Sub(h.start).Seconds(), printable.Text(ev.String()))
 }
 
 // formatAttr is " key=value"; groups are spelled out.
@@ -174,11 +175,11 @@ func formatAttr(prefix string, a slog.Attr) string {
 	if a.Equal(slog.Attr{}) {
 		return ""
 	}
-	s := printable(v.String())
+	s := printable.Text(v.String())
 	if s == "" || strings.ContainsAny(s, " =\"") {
 		s = fmt.Sprintf("%q", v.String())
 	}
-	return " " + printable(prefix+a.Key) + "=" + s
+	return " " + printable.Text(prefix+a.Key) + "=" + s
 }
 
 // trace is the anysock.Trace of this run, nil if nobody wants one: every step

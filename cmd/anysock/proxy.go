@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 	"github.com/anysock/anysock/proxy"
 	"github.com/anysock/anysock/relay"
 )
@@ -327,7 +328,7 @@ func (a *app) hashPassword(name string) error {
 // it.
 func (a *app) readPassword(name string) (string, error) {
 	if f, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(a.stderr, "password of %s: ", printable(name))
+		fmt.Fprintf(a.stderr, "password of %s: ", printable.Text(name))
 		b, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(a.stderr)
 		if err != nil {

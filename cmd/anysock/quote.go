@@ -4,37 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/anysock/anysock/internal/printable"
 )
-
-// This file makes text from outside safe for a terminal and for a log: names,
-// addresses and messages may hold control characters that would move the
-// cursor or forge a line.
-
-// printable is s with everything that is not printable escaped as in Go.
-func printable(s string) string {
-	if !strings.ContainsFunc(s, unprintable) {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		if unprintable(r) {
-			q := strconv.QuoteToASCII(s[:size])
-			b.WriteString(q[1 : len(q)-1])
-		} else {
-			b.WriteString(s[:size])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
-
-// unprintable includes the mark that stands for a byte that is no UTF-8.
-func unprintable(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }
 
 // A jsonLines escapes what encoding/json leaves as it is and a terminal would
 // obey: DEL, the C1 controls, marks that reverse the direction of writing.
@@ -65,4 +39,4 @@ func (j jsonLines) Write(p []byte) (int, error) {
 
 // unsafeInJSON: the encoder has escaped the C0 controls already, so that a
 // newline ends an object.
-func unsafeInJSON(r rune) bool { return r != '\n' && r != utf8.RuneError && !strconv.IsPrint(r) }
+func unsafeInJSON(r rune) bool { return r != '\n' && r != utf8.RuneError && !printable.Is(r) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 )
 
 // This file says what went wrong and how connections ended: in lines for
@@ -119,7 +120,7 @@ func describe(err error, p pen) (string, statement) {
 	}
 	switch {
 	case errors.As(err, &end):
-		s.lines = append(s.lines, "ended: "+printable(end.end.String()))
+		s.lines = append(s.lines, "ended: "+printable.Text(end.end.String()))
 		s.attrs = append(s.attrs, slog.Any("end", newEndRecord(end.end)))
 		if end.hint != "" {
 			s.hint = end.hint
@@ -136,7 +137,7 @@ func describe(err error, p pen) (string, statement) {
 			if end.How.Complete() {
 				continue
 			}
-			s.lines = append(s.lines, printable(fmt.Sprintf("%v: %s", end.Peer, endText(end))))
+			s.lines = append(s.lines, printable.Text(fmt.Sprintf("%v: %s", end.Peer, endText(end))))
 		}
 	}
 	return text, s
@@ -185,7 +186,7 @@ func attemptLines(as []anysock.Attempt) []string {
 		if retried {
 			line = fmt.Sprintf("try %d, at %s: ", at.Round, at.Started.Round(time.Millisecond)) + line
 		}
-		lines = append(lines, printable(line))
+		lines = append(lines, printable.Text(line))
 	}
 	return lines
 }

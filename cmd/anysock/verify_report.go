@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 	"github.com/anysock/anysock/internal/verify"
 )
 
@@ -42,7 +43,7 @@ func (t *verifyTeller) finding(f verify.Finding) {
 		t.a.record(levelNotice, "finding", "", anysock.NotEnded, f)
 		return
 	}
-	t.a.log.Warn(printable(f.String()))
+	t.a.log.Warn(printable.Text(f.String()))
 	if t.shown == verifyShown {
 		t.a.log.Warn("further findings are only counted")
 	}

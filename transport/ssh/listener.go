@@ -10,12 +10,12 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/printable"
 	xssh "golang.org/x/crypto/ssh"
 )
 
@@ -203,7 +203,7 @@ func (s *session) takeChannels() {
 		case err != nil:
 			_ = ch.Reject(xssh.ConnectionFailed, err.Error())
 		case to.channel == "":
-			_ = ch.Reject(xssh.Prohibited, "no "+printable(ch.ChannelType())+" here: only forwarding, as ssh -W or ssh -N -L does")
+			_ = ch.Reject(xssh.Prohibited, "no "+printable.Text(ch.ChannelType())+" here: only forwarding, as ssh -W or ssh -N -L does")
 		case !s.rule.permits(to):
 			_ = ch.Reject(xssh.Prohibited, "the key does not permit this destination")
 		case !s.admit():
@@ -332,25 +332,16 @@ func wanted(ch xssh.NewChannel) (destination, error) {
 		if err := xssh.Unmarshal(ch.ExtraData(), &msg); err != nil || msg.Port > 1<<16-1 || len(msg.Host) > maxName {
 			return destination{}, errors.New("malformed request")
 		}
-		return destination{channel: channelTCP, addr: addr{"ssh", net.JoinHostPort(printable(msg.Host), strconv.Itoa(int(msg.Port)))}}, nil
+		return destination{channel: channelTCP, addr: addr{"ssh", net.JoinHostPort(printable.Text(msg.Host), strconv.Itoa(int(msg.Port)))}}, nil
 	case channelUnix:
 		var msg openUnix
 		if err := xssh.Unmarshal(ch.ExtraData(), &msg); err != nil || len(msg.Path) > maxName {
 			return destination{}, errors.New("malformed request")
 		}
-		return destination{channel: channelUnix, addr: addr{"ssh", printable(msg.Path)}}, nil
+		return destination{channel: channelUnix, addr: addr{"ssh", printable.Text(msg.Path)}}, nil
 	}
 	return destination{}, nil
 }
 
 // maxName bounds the destination that a client names, in bytes.
 const maxName = 1024
-
-// printable is s without what could do harm in a log or on a terminal.
-func printable(s string) string {
-	quoted := strconv.QuoteToGraphic(s)
-	if inner := quoted[1 : len(quoted)-1]; inner != s {
-		return strings.ToValidUTF8(inner, "?")
-	}
-	return s
-}

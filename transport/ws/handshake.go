@@ -13,10 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/deadline"
+	"github.com/anysock/anysock/internal/printable"
 )
 
 var longAgo = time.Unix(1, 0)
@@ -122,13 +122,5 @@ func plain(err error) error {
 	if len(s) > maxShown {
 		s = s[:maxShown] + "..."
 	}
-	var b strings.Builder
-	for _, r := range s {
-		if r == utf8.RuneError || !strconv.IsPrint(r) {
-			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return errors.New(b.String())
+	return errors.New(printable.Text(s))
 }
