@@ -133,3 +133,14 @@ func (e End) String() string {
 	fmt.Fprintf(&b, ", %s", e.Ended.Sub(e.Opened).Round(10*time.Microsecond))
 	return b.String()
 }
+
+// An IdleError is the reason of an Idle ending: whoever served the connection
+// (loop, relay) gives up one that moves no data.
+type IdleError struct {
+	After time.Duration // without data in either direction
+}
+
+func (e *IdleError) Error() string { return "no data in either direction for " + e.After.String() }
+
+// Timeout reports true.
+func (e *IdleError) Timeout() bool { return true }

@@ -224,7 +224,7 @@ func TestIdle(t *testing.T) {
 				if after := time.Since(start); after < idle {
 					t.Errorf("ended after %v", after)
 				}
-				var ie *loop.IdleError
+				var ie *anysock.IdleError
 				if end.How != anysock.Idle || end.By != anysock.Us || !errors.As(end.Err, &ie) || ie.After != idle || end.Received != 0 {
 					t.Errorf("the ending: %q, %v", end, end.Err)
 				}

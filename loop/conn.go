@@ -198,5 +198,5 @@ func (c *Conn) Expired() {
 		core.loop.SetTimer(&c.node, left)
 		return
 	}
-	_ = c.abortAs(anysock.Idle, &IdleError{After: core.idle})
+	_ = c.abortAs(anysock.Idle, &anysock.IdleError{After: core.idle})
 }

@@ -201,14 +201,6 @@ func (c *Conn) endedFirst(how anysock.How) anysock.Side {
 	return anysock.Us
 }
 
-// An IdleError is the reason of an Idle ending.
-type IdleError struct{ After time.Duration }
-
-func (e *IdleError) Error() string { return "no data for " + e.After.String() }
-
-// Timeout reports true.
-func (e *IdleError) Timeout() bool { return true }
-
 // A PanicError is the reason why a connection was aborted whose handler
 // panicked.
 type PanicError struct {

@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -232,7 +231,7 @@ func (j *joint) decide(ctx context.Context) {
 			j.legEnded(j.legs[1])
 		case <-idle.tick():
 			if idle.expired() {
-				j.cut(anysock.Idle, &IdleError{After: j.opts.Idle})
+				j.cut(anysock.Idle, &anysock.IdleError{After: j.opts.Idle})
 			}
 		case <-words.tick():
 			if words.over() {
@@ -402,14 +401,6 @@ func (l *leg) peer() string {
 	network, text := addrText(l.c.RemoteAddr())
 	return network + ":" + text
 }
-
-// An IdleError is the reason of an Idle ending.
-type IdleError struct{ After time.Duration }
-
-func (e *IdleError) Error() string { return fmt.Sprintf("no data in either direction for %s", e.After) }
-
-// Timeout reports true.
-func (e *IdleError) Timeout() bool { return true }
 
 // idleChecks is how often the counters are looked at within Options.Idle.
 const idleChecks = 8

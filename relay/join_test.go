@@ -377,7 +377,7 @@ func TestIdle(t *testing.T) {
 				if took := rec.Done.Sub(last); took < idle || took > 10*idle {
 					t.Errorf("ended %v after the last byte, idle time is %v", took, idle)
 				}
-				var ie *relay.IdleError
+				var ie *anysock.IdleError
 				if rec.How != anysock.Idle || rec.By != relay.Self || !errors.As(rec.Err, &ie) || ie.After != idle {
 					t.Errorf("record: %v", rec)
 				}

@@ -497,7 +497,7 @@ func (p *pair) idleExpired() {
 		p.gate.core.loop.SetTimer(&p.legs[0].node, left)
 		return
 	}
-	p.cut(anysock.Idle, &IdleError{After: idle})
+	p.cut(anysock.Idle, &anysock.IdleError{After: idle})
 }
 
 // begin takes a connection over from the gate.
