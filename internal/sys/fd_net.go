@@ -8,149 +8,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
-
-// errAgain and the errnos below come from package syscall, which has them on
-// every platform that package net supports.
-
-// A Socket remembers what it is told until Listen or Connect carries it out
-// through package net. What package net cannot do says ErrUnsupported.
-type Socket struct {
-	family Family
-	open   bool
-	bound  *Addr
-	opts   map[Option]int
-}
-
-// Open makes a Socket.
-func Open(family Family) (*Socket, error) {
-	if err := check(CallSocket, -1); err != nil {
-		return nil, err
-	}
-	if family == Vsock {
-		return nil, errors.ErrUnsupported
-	}
-	return &Socket{family: family, open: true, opts: map[Option]int{}}, nil
-}
-
-// Num is always -1: package net keeps the descriptor.
-func (s *Socket) Num() int { return -1 }
-
-// Family is the protocol family.
-func (s *Socket) Family() Family { return s.family }
-
-// SetInt remembers the options package net can carry out and says
-// ErrUnsupported for the others.
-func (s *Socket) SetInt(o Option, v int) error {
-	if err := check(CallSetsockopt, -1); err != nil {
-		return err
-	}
-	switch o {
-	case NoDelay, KeepAlive, KeepIdle, KeepInterval, KeepCount, ReceiveBuffer, SendBuffer, V6Only:
-		s.opts[o] = v
-		return nil
-	}
-	return errors.ErrUnsupported
-}
-
-// Int reads back what SetInt remembered.
-func (s *Socket) Int(o Option) (int, error) {
-	if v, ok := s.opts[o]; ok {
-		return v, nil
-	}
-	return 0, errors.ErrUnsupported
-}
-
-// SetVsockConnectTimeout says ErrUnsupported.
-func (s *Socket) SetVsockConnectTimeout(time.Duration) error { return errors.ErrUnsupported }
-
-// SetInterface says ErrUnsupported.
-func (s *Socket) SetInterface(string) error { return errors.ErrUnsupported }
-
-// SetMode says ErrUnsupported.
-func (s *Socket) SetMode(uint32) error { return errors.ErrUnsupported }
-
-// Bind remembers the address; a conflict shows in Listen or Connect.
-func (s *Socket) Bind(a Addr) error {
-	if err := check(CallBind, -1); err != nil {
-		return err
-	}
-	s.bound = &a
-	return nil
-}
-
-// LocalAddr is the address Bind was given.
-func (s *Socket) LocalAddr() (Addr, error) {
-	if s.bound == nil {
-		return Addr{}, errors.ErrUnsupported
-	}
-	return *s.bound, nil
-}
-
-func (s *Socket) network() string {
-	switch {
-	case s.family == Unix:
-		return "unix"
-	case s.family == Inet4:
-		return "tcp4"
-	case s.opts[V6Only] != 0:
-		return "tcp6"
-	}
-	return "tcp"
-}
-
-// Listen listens through package net, which chooses the backlog.
-func (s *Socket) Listen(int) (*FD, error) {
-	if err := check(CallListen, -1); err != nil {
-		return nil, err
-	}
-	addr := ""
-	if s.bound != nil {
-		addr = s.bound.Net().String()
-	}
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(context.Background(), s.network(), addr)
-	if err != nil {
-		return nil, errno(err)
-	}
-	if ul, ok := ln.(*net.UnixListener); ok {
-		ul.SetUnlinkOnClose(false) // the owner of the path does that
-	}
-	s.open = false
-	return &FD{family: s.family, ln: ln, opts: s.opts, local: fromNet(ln.Addr())}, nil
-}
-
-// Connect starts connecting in the background; FinishConnect tells the
-// outcome.
-func (s *Socket) Connect(a Addr) (*FD, error) {
-	if err := check(CallConnect, -1); err != nil {
-		return nil, err
-	}
-	d := net.Dialer{KeepAlive: -1}
-	d.SetMultipathTCP(false)
-	if s.bound != nil {
-		d.LocalAddr = s.bound.Net()
-	}
-	network := s.network()
-	if network == "tcp" {
-		network = "tcp6"
-		if a.IP.Addr().Is4In6() {
-			network = "tcp4"
-		}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	fd := &FD{family: s.family, opts: s.opts, cancel: cancel, dialed: make(chan struct{}), wake: make(chan struct{}, 1)}
-	go fd.dial(ctx, d, network, a.Net().String())
-	s.open = false
-	return fd, nil
-}
-
-// Close forgets the socket.
-func (s *Socket) Close() error { s.open = false; return nil }
 
 // An FD is a connection or a listener of package net.
 type FD struct {
@@ -167,7 +29,16 @@ type FD struct {
 	dialErr error
 	wake    chan struct{} // a new write deadline while connecting
 	until   atomic.Pointer[time.Time]
+
+	mu       sync.Mutex // guards what follows, of a listener
+	deadline time.Time
+	looking  bool // Readiness uses a deadline of its own
+	ahead    *FD  // accepted by Readiness
 }
+
+// lookTime is how long Readiness looks at a listener's queue: package net
+// cannot look without waiting.
+const lookTime = 20 * time.Millisecond
 
 // dial is owned by FinishConnect and Close: both wait for it.
 func (fd *FD) dial(ctx context.Context, d net.Dialer, network, addr string) {
@@ -220,7 +91,7 @@ func (fd *FD) SyscallConn() syscall.RawConn {
 
 // FinishConnect waits for the connect's outcome.
 func (fd *FD) FinishConnect() error {
-	if err := check(CallConnectError, -1); err != nil {
+	if err := checkAgain(CallConnectError); err != nil {
 		return err
 	}
 	for {
@@ -248,9 +119,13 @@ func (fd *FD) FinishConnect() error {
 	}
 }
 
+// applyOptions sets what the Socket was told; KeepAlive last, since package net
+// turns it on with the times.
 func (fd *FD) applyOptions() {
-	for o, v := range fd.opts {
-		fd.SetInt(o, v) // a hint that failed stays a hint
+	for _, o := range []Option{ReceiveBuffer, SendBuffer, NoDelay, KeepIdle, KeepInterval, KeepCount, KeepAlive} {
+		if v, ok := fd.opts[o]; ok {
+			_ = fd.SetInt(o, v) // a hint that failed stays a hint
+		}
 	}
 }
 
@@ -258,14 +133,22 @@ func (fd *FD) applyOptions() {
 func (fd *FD) SetReadDeadline(t time.Time) error {
 	switch {
 	case fd.ln != nil:
-		if d, ok := fd.ln.(interface{ SetDeadline(time.Time) error }); ok {
-			return d.SetDeadline(t)
+		fd.mu.Lock()
+		defer fd.mu.Unlock()
+		fd.deadline = t
+		if fd.looking {
+			return nil
 		}
-		return errors.ErrUnsupported
+		return fd.listenerDeadline(t)
 	case fd.dialed != nil && !fd.connected():
 		return nil
 	}
 	return errno(fd.conn.SetReadDeadline(t))
+}
+
+// listenerDeadline is what bounds package net's Accept.
+func (fd *FD) listenerDeadline(t time.Time) error {
+	return errno(fd.ln.(interface{ SetDeadline(time.Time) error }).SetDeadline(t))
 }
 
 func (fd *FD) connected() bool {
@@ -298,7 +181,7 @@ func (fd *FD) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if err := check(CallRecv, -1); err != nil {
+	if err := checkAgain(CallRecv); err != nil {
 		return 0, err
 	}
 	n, err := fd.conn.Read(p)
@@ -310,7 +193,7 @@ func (fd *FD) Peek([]byte) (int, error) { return 0, errors.ErrUnsupported }
 
 // Write sends.
 func (fd *FD) Write(p []byte) (int, error) {
-	if err := check(CallSend, -1); err != nil {
+	if err := checkAgain(CallSend); err != nil {
 		return 0, err
 	}
 	n, err := fd.conn.Write(p)
@@ -319,7 +202,7 @@ func (fd *FD) Write(p []byte) (int, error) {
 
 // CloseWrite ends our direction.
 func (fd *FD) CloseWrite() error {
-	if err := check(CallShutdown, -1); err != nil {
+	if err := checkAgain(CallShutdown); err != nil {
 		return err
 	}
 	if c, ok := fd.conn.(interface{ CloseWrite() error }); ok {
@@ -330,7 +213,7 @@ func (fd *FD) CloseWrite() error {
 
 // CloseRead ends theirs, for us.
 func (fd *FD) CloseRead() error {
-	if err := check(CallShutdown, -1); err != nil {
+	if err := checkAgain(CallShutdown); err != nil {
 		return err
 	}
 	if c, ok := fd.conn.(interface{ CloseRead() error }); ok {
@@ -341,7 +224,7 @@ func (fd *FD) CloseRead() error {
 
 // DiscardOnClose makes the next Close a reset on TCP.
 func (fd *FD) DiscardOnClose() error {
-	if err := check(CallSetsockopt, -1); err != nil {
+	if err := checkAgain(CallSetsockopt); err != nil {
 		return err
 	}
 	if c, ok := fd.conn.(*net.TCPConn); ok {
@@ -369,7 +252,14 @@ func (fd *FD) Close() error {
 	}
 	switch {
 	case fd.ln != nil:
-		return errno(fd.ln.Close())
+		err := errno(fd.ln.Close())
+		fd.mu.Lock()
+		defer fd.mu.Unlock()
+		if fd.ahead != nil {
+			_ = fd.ahead.Abort() // as the kernel does with its queue
+			fd.ahead = nil
+		}
+		return err
 	case fd.conn != nil:
 		return errno(fd.conn.Close())
 	}
@@ -378,9 +268,20 @@ func (fd *FD) Close() error {
 
 // Accept waits for a connection.
 func (fd *FD) Accept() (*FD, error) {
-	if err := check(CallAccept, -1); err != nil {
+	if err := checkAgain(CallAccept); err != nil {
 		return nil, err
 	}
+	fd.mu.Lock()
+	n := fd.ahead
+	fd.ahead = nil
+	fd.mu.Unlock()
+	if n != nil {
+		return n, nil
+	}
+	return fd.accept()
+}
+
+func (fd *FD) accept() (*FD, error) {
 	c, err := fd.ln.Accept()
 	if err != nil {
 		return nil, errno(err)
@@ -390,12 +291,51 @@ func (fd *FD) Accept() (*FD, error) {
 	return n, nil
 }
 
+// Readiness looks at a listener: Readable is that somebody waits, whom it
+// accepts ahead of the next Accept. It has the turn of Accept and takes up to
+// lookTime. Of a connection it says ErrUnsupported.
+func (fd *FD) Readiness() (Ready, error) {
+	if fd.ln == nil {
+		return 0, errors.ErrUnsupported
+	}
+	if err := checkAgain(CallPoll); err != nil {
+		return 0, err
+	}
+	fd.mu.Lock()
+	if fd.ahead != nil {
+		fd.mu.Unlock()
+		return Readable, nil
+	}
+	fd.looking = true
+	err := fd.listenerDeadline(time.Now().Add(lookTime))
+	fd.mu.Unlock()
+	var n *FD
+	if err == nil {
+		n, err = fd.accept()
+	}
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	fd.looking = false
+	_ = fd.listenerDeadline(fd.deadline) // it fails once the listener is closed
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	case fd.closed.Load():
+		_ = n.Abort() // as the kernel does with its queue
+		return 0, net.ErrClosed
+	}
+	fd.ahead = n
+	return Readable, nil
+}
+
 // SetBacklog says ErrUnsupported.
 func (fd *FD) SetBacklog(int) error { return errors.ErrUnsupported }
 
 // SetInt sets the options package net has a call for.
 func (fd *FD) SetInt(o Option, v int) error {
-	if err := check(CallSetsockopt, -1); err != nil {
+	if err := checkAgain(CallSetsockopt); err != nil {
 		return err
 	}
 	c, ok := fd.conn.(*net.TCPConn)
@@ -427,6 +367,16 @@ func (fd *FD) Int(Option) (int, error) { return 0, errors.ErrUnsupported }
 
 // Unread says ErrUnsupported.
 func (fd *FD) Unread() (int, error) { return 0, errors.ErrUnsupported }
+
+// checkAgain asks the switch again when that says EINTR: package net never
+// reports it.
+func checkAgain(call Call) error {
+	for {
+		if err := check(call, -1); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
 
 // errno reduces package net's error to what the callers of this package know.
 func errno(err error) error {

@@ -2,7 +2,14 @@
 
 package sys
 
-import "errors"
+import "sync"
 
-// LockDir says ErrUnsupported here.
-func LockDir(string) (unlock func(), err error) { return nil, errors.ErrUnsupported }
+// dirs is held by who has a directory locked.
+var dirs sync.Mutex
+
+// LockDir keeps out this process only: package os has no lock of a directory.
+// It locks them all at once.
+func LockDir(string) (unlock func(), err error) {
+	dirs.Lock()
+	return sync.OnceFunc(dirs.Unlock), nil
+}

@@ -49,3 +49,5 @@ func resetNow(n int) bool {
 	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(n), uintptr(unsafe.Pointer(&sa)), unix.SizeofSockaddrInet4)
 	return e == 0
 }
+
+func setMode(n int, mode uint32) error { return unix.Fchmod(n, mode) }

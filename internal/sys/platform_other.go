@@ -70,3 +70,6 @@ func unread(n int) (int, error) {
 
 // resetNow cannot be done here.
 func resetNow(int) bool { return false }
+
+// setMode cannot be done here: fchmod(2) takes no socket.
+func setMode(int, uint32) error { return errors.ErrUnsupported }

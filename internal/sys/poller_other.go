@@ -30,6 +30,3 @@ func (*Poller) Wait(events []PollEvent) ([]PollEvent, error) { return events, er
 
 // Close does nothing.
 func (*Poller) Close() error { return nil }
-
-// Readiness says ErrUnsupported.
-func (fd *FD) Readiness() (Ready, error) { return 0, errors.ErrUnsupported }

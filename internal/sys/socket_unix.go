@@ -66,8 +66,10 @@ func (s *Socket) SetInterface(name string) error {
 }
 
 // SetMode sets the mode that binding a Unix path gives the socket file; the
-// umask applies on top.
-func (s *Socket) SetMode(mode uint32) error { return unix.Fchmod(s.n, mode) }
+// umask applies on top. ErrUnsupported where a socket has no mode before it has a
+// file (fchmod(2) of the BSDs and macOS): who binds sets it on the file then,
+// before listening.
+func (s *Socket) SetMode(mode uint32) error { return setMode(s.n, mode) }
 
 // Bind names the socket (bind(2)).
 func (s *Socket) Bind(a Addr) error {

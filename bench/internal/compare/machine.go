@@ -14,17 +14,22 @@ import (
 	"time"
 )
 
-// Conditions is a line for the head of a section, with the day.
+// Conditions is a line for the head of a section, with the day. A Plan without
+// rounds is not told.
 func (b *Bench) Conditions(ctx context.Context, now time.Time, p Plan) string {
 	load, err := os.ReadFile("/proc/loadavg")
 	average := "unknown"
 	if err == nil {
 		average, _, _ = strings.Cut(string(load), " ")
 	}
+	rounds := ""
+	if p.Rounds > 0 {
+		rounds = fmt.Sprintf(" %d rounds with a slot of %v for each candidate;", p.Rounds, p.Slot)
+	}
 	return fmt.Sprintf("%s, Linux %s, %s, %s, %d cores used; server on core %v, load on core %v; checkout %s;"+
-		" %d rounds with a slot of %v for each candidate; load average at the end %s.\n\n",
+		"%s load average at the end %s.\n\n",
 		now.UTC().Format("2006-01-02 15:04 UTC"), kernelRelease(ctx), processorName(), runtime.Version(), len(b.AllCPUs),
-		b.ServerCPUs, b.LoadCPUs, checkout(ctx), p.Rounds, p.Slot, average)
+		b.ServerCPUs, b.LoadCPUs, checkout(ctx), rounds, average)
 }
 
 // kernelRelease leaves out what the vendor of the machine appends.

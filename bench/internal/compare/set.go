@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,7 @@ type Set struct {
 	Candidates  []Candidate
 	Works       []Work   // measured in slots
 	Targets     []Target // of Works
+	Profile     bool     // Works are not measured but sampled
 
 	Relay       bool
 	Points      []int // numbers of idle connections; none where there are Works
@@ -56,12 +58,40 @@ func Sets() []Set {
 				" Fewer connections where the descriptors of one process do not suffice (Go io.Copy holds two pipes for each), or" +
 				" where each is a process (socat). No garbage is collected on request, except in Go io.Copy.",
 		},
+		{
+			Name: "echo-profile", Title: "Where the processor time of echo servers goes", Profile: true, Intro: profileIntro,
+			Works:      chosenOf(EchoWorks(), func(w Work) bool { return w.MaxProcs == 0 }),
+			Candidates: named(EchoCandidates(), callbacks, coroutineStyle, EchoBase, "package net", "C epoll", "C io_uring"),
+		},
+		{
+			Name: "relay-profile", Title: "Where the processor time of relays goes", Profile: true, Intro: profileIntro, Relay: true,
+			Works:      chosenOf(RelayWorks(), func(w Work) bool { return w.threads() == 1 }),
+			Candidates: named(RelayCandidates(), relay, RelayBase, "HAProxy splice-auto", "C splice"),
+		},
 	}
+}
+
+const profileIntro = "Samples of perf(1) by the processor's clock, of the server's processes, under the same load as above. A sample" +
+	" belongs to the system call that was at work in it, with whatever TCP did for both directions in the process's name: over" +
+	" loopback a send does much of what the receiver is to do. What is in no system call is interrupts, page faults, and the" +
+	" way in and out of the kernel. System calls below 1 % are not named."
+
+// chosenOf are the works that fit.
+func chosenOf(works []Work, fits func(Work) bool) []Work {
+	return slices.DeleteFunc(works, func(w Work) bool { return !fits(w) })
+}
+
+// named are the candidates of these names.
+func named(all []Candidate, names ...string) []Candidate {
+	return slices.DeleteFunc(all, func(c Candidate) bool { return !slices.Contains(names, c.Name) })
 }
 
 // Estimate is how long a run takes.
 func (s Set) Estimate(p Plan) time.Duration {
 	var total time.Duration
+	if s.Profile {
+		p = Plan{Rounds: 1, Slot: profileCost, Warmup: p.Warmup}
+	}
 	for _, w := range s.Works {
 		total += p.Estimate(w, len(s.Candidates))
 	}
@@ -87,7 +117,18 @@ func (s Set) Run(ctx context.Context, b *Bench, log io.Writer, p Plan) (string, 
 	}
 	var tables strings.Builder
 	var targets string
-	if len(s.Works) > 0 {
+	var told Plan
+	switch {
+	case s.Profile:
+		for _, w := range s.Works {
+			profiles, err := b.Profile(ctx, log, p, w, s.Candidates)
+			if err != nil {
+				return "", err
+			}
+			tables.WriteString(ProfileTable(w, profiles))
+		}
+	case len(s.Works) > 0:
+		told = p
 		results := map[string][]Row{}
 		for _, w := range s.Works {
 			begun := time.Now()
@@ -99,16 +140,16 @@ func (s Set) Run(ctx context.Context, b *Bench, log io.Writer, p Plan) (string, 
 			tables.WriteString(Table(w, rows, s.base()))
 			fmt.Fprintf(log, "%s: %v\n", w.Name, time.Since(begun).Round(time.Second))
 		}
-		targets = TargetTable(s.Targets, results)
-	} else {
+		targets = "### Targets\n\n" + TargetTable(s.Targets, results)
+	default:
 		rows, err := b.Idle(ctx, log, s.Relay, s.Points, s.Candidates)
 		if err != nil {
 			return "", err
 		}
 		tables.WriteString(IdleTable("Idle connections", rows))
-		targets = IdleTargetTable(s.IdleTargets, rows)
+		targets = "### Targets\n\n" + IdleTargetTable(s.IdleTargets, rows)
 	}
-	return fmt.Sprintf("## %s\n\n%s\n\n%s%s### Targets\n\n%s%s", s.Title, s.Intro, b.Conditions(ctx, time.Now(), p),
+	return fmt.Sprintf("## %s\n\n%s\n\n%s%s%s%s", s.Title, s.Intro, b.Conditions(ctx, time.Now(), told),
 		b.Versions(ctx, s.Candidates), targets, tables.String()), nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +49,9 @@ func TestSmoke(t *testing.T) {
 	plan := Plan{Rounds: 1, Slot: 20 * time.Millisecond, Warmup: 5 * time.Millisecond}
 	for _, s := range Sets() {
 		t.Run(s.Name, func(t *testing.T) {
+			if _, err := exec.LookPath("perf"); err != nil && s.Profile {
+				t.Skip("perf(1) is not installed (Debian: linux-perf)")
+			}
 			s.Candidates = slices.DeleteFunc(s.Candidates, func(c Candidate) bool {
 				return !slices.Contains([]string{"package net", "C epoll", "C splice", "Go io.Copy", "no relay"}, c.Name)
 			})
