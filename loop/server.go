@@ -72,35 +72,6 @@ type Server struct {
 	stats     Drained
 }
 
-// Drained says what became of the connections that Shutdown found.
-type Drained struct {
-	Queued   int `json:"queued"`   // accepted from the listeners' queues
-	Finished int `json:"finished"` // ended by themselves, those of the queues included
-	Cut      int `json:"cut"`      // aborted at the deadline
-}
-
-// ErrDrainDeadline is the reason of connections that Shutdown has cut.
-var ErrDrainDeadline = errors.New("cut at the drain deadline")
-
-// A core is one loop with what its connections share.
-type core struct {
-	s       *Server
-	handler *Handler
-	loop    *reactor.Loop
-	monitor *reactor.Monitor // nil: nobody is to be noticed as silent
-	opts    anysock.Options
-	idle    time.Duration
-	limit   int // of a connection's queue
-
-	acceptors []*reactor.Acceptor
-	name      string   // a listener's address, for messages
-	local     net.Addr // the address that all connections have; nil: they differ
-	corked    *Conn    // whose handler is at work
-	out       []byte   // what that has written
-	queues    []*queue
-	id        atomic.Pointer[[]byte] // the loop's goroutine, as stacks name it
-}
-
 // Listen listens on addr as anysock.ListenConfig does, for each of the Server's
 // loops if the address is one of TCP.
 func (s *Server) Listen(ctx context.Context, addr string) ([]*anysock.Listener, error) {
@@ -198,11 +169,6 @@ func (s *Server) start() error {
 	return s.err
 }
 
-func (core *core) run() {
-	core.learnID()
-	core.loop.Run()
-}
-
 // take has the loops accept from listeners; mu is held.
 func (s *Server) take(listeners []*anysock.Listener) error {
 	parts := make([]bridge.Listening, len(listeners))
@@ -253,49 +219,6 @@ func fixed(addr net.Addr) net.Addr {
 	return addr
 }
 
-// accept begins to accept from h.
-func (core *core) accept(part bridge.Listening, h reactor.Handle, shared, isUnix bool, name string, local net.Addr) {
-	s := core.s
-	first := len(core.acceptors) == 0
-	if opts, ok := part.Options.(anysock.Options); ok && first {
-		core.opts = opts
-		if opts.LostAfter > 0 {
-			core.monitor = core.loop.NewMonitor(opts.LostAfter, core.lost)
-		}
-	}
-	core.name = name
-	if first {
-		core.local = local
-	} else {
-		core.local = nil
-	}
-	tcp := isTCP
-	if isUnix {
-		tcp = 0
-	}
-	a := &reactor.Acceptor{
-		Reserve: s.places.Reserve, Return: s.places.Give,
-		Backoff: anysock.DefaultAcceptBackoff, MaxBackoff: anysock.MaxAcceptBackoff, ShedAfter: anysock.DefaultShedAfter,
-		Accepted: func(h reactor.Handle, peer reactor.Peer) { core.open(h, peer, tcp) },
-		Trouble: func(_ time.Duration, err error) {
-			part.Exhausted()
-			s.warn(bridge.OpError(anysock.OpAccept, name, err))
-		},
-		Shed: part.Shed,
-		Failed: func(err error) {
-			select {
-			case s.failed <- bridge.OpError(anysock.OpAccept, name, err):
-			default: // one is enough
-			}
-		},
-	}
-	core.acceptors = append(core.acceptors, a)
-	if err := a.Start(core.loop, h, shared); err != nil {
-		a.Failed(err)
-		a.Close()
-	}
-}
-
 // warn tells Trouble, at most once a second.
 func (s *Server) warn(err error) {
 	if s.Trouble == nil {
@@ -304,52 +227,6 @@ func (s *Server) warn(err error) {
 	now := time.Now().Unix()
 	if last := s.warned.Load(); last != now && s.warned.CompareAndSwap(last, now) {
 		s.Trouble(err)
-	}
-}
-
-// lost is called for a connection whose peer is silent.
-func (core *core) lost(n *reactor.Node, silent time.Duration) {
-	if c, ok := n.Owner().(*Conn); ok {
-		c.lose(silent)
-	}
-}
-
-// open begins a connection.
-func (core *core) open(h reactor.Handle, peer reactor.Peer, tcp flags) {
-	s := core.s
-	var c *Conn
-	if core.handler.Serve == nil {
-		c = new(Conn)
-	} else {
-		co := new(Stream)
-		c = &co.conn
-		c.co = co
-	}
-	c.core, c.flags, c.peer = core, tcp, peer
-	c.opened = core.loop.Elapsed()
-	c.active = c.opened
-	c.node.Source = c
-	want := sys.EventIn
-	if reactor.Edges && c.is(isTCP) {
-		c.flags |= byEdge
-		want = inOrder
-	}
-	if err := core.loop.Add(&c.node, h, want); err != nil {
-		h.Reset() // nothing was said: it must not look like an end
-		s.places.Give()
-		s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
-		return
-	}
-	s.accepted.Add(1)
-	s.open.Add(1)
-	if core.idle > 0 {
-		core.loop.SetTimer(&c.node, core.idle)
-	}
-	if core.handler.Open != nil {
-		c.call(func() { core.handler.Open(c) })
-	}
-	if c.co != nil && !c.is(over|closing) {
-		c.co.start()
 	}
 }
 
@@ -377,40 +254,6 @@ func (core *core) gone() {
 		}
 		s.mu.Unlock()
 	}
-}
-
-// protect calls f for c, and has c aborted if it panics.
-func (core *core) protect(c *Conn, f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			e, ok := v.(*PanicError) // a coroutine's
-			if !ok {
-				e = &PanicError{Value: v, Stack: debug.Stack()}
-			}
-			core.panicked(c, e)
-		}
-	}()
-	f()
-}
-
-func (core *core) panicked(c *Conn, e *PanicError) {
-	core.out = core.out[:0]
-	_ = c.abortAs(anysock.AbortedByUs, e)
-	if core.s.Trouble != nil {
-		core.s.Trouble(e)
-		return
-	}
-	slog.Error("anysock/loop: "+e.Error(), slog.String("peer", c.name()), slog.String("stack", string(e.Stack)))
-}
-
-func (core *core) post(f func()) error {
-	switch err := core.loop.Post(f); {
-	case err == nil:
-		return nil
-	case errors.Is(err, reactor.ErrFull):
-		return &anysock.Error{Op: "post", Kind: anysock.KindLimit, Err: err}
-	}
-	return &anysock.Error{Op: "post", Kind: anysock.KindClosed, Err: net.ErrClosed}
 }
 
 // Stats counts what a Server has done so far.
@@ -466,47 +309,6 @@ func (s *Server) Shutdown(ctx context.Context) (Drained, error) {
 	return d, err
 }
 
-// onEach runs f on every loop, and adds up what it returns. A loop whose
-// goroutine a handler has ended (runtime.Goexit) is left out.
-func (s *Server) onEach(f func(*core) int) int {
-	var all sync.WaitGroup
-	var n atomic.Int64
-	for _, core := range s.cores {
-		all.Add(1)
-		told := core.loop.Tell(func() {
-			defer all.Done()
-			n.Add(int64(f(core)))
-		})
-		if !told {
-			all.Done()
-		}
-	}
-	all.Wait()
-	return int(n.Load())
-}
-
-// closeListeners takes what the queues hold and closes them.
-func (s *Server) closeListeners() (queued int) {
-	queued = s.onEach(func(core *core) (n int) {
-		for _, a := range core.acceptors {
-			taken, err := a.Drain()
-			n += taken
-			if err != nil {
-				s.warn(bridge.OpError(anysock.OpAccept, core.name, err))
-			}
-		}
-		return n
-	})
-	s.mu.Lock()
-	listeners := s.listeners
-	s.listeners = nil
-	s.mu.Unlock()
-	for _, ln := range listeners {
-		_ = ln.Close() // the socket file, and what was kept in reserve
-	}
-	return queued
-}
-
 // await waits until there is no connection.
 func (s *Server) await(ctx context.Context) error {
 	s.mu.Lock()
@@ -527,15 +329,3 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
-// cut aborts what is left, and says how many that were.
-func (s *Server) cut() int {
-	return s.onEach(func(core *core) (n int) {
-		for node := range core.loop.Nodes {
-			if c, ok := node.Owner().(*Conn); ok {
-				n++
-				_ = c.abortAs(anysock.AbortedByUs, ErrDrainDeadline)
-			}
-		}
-		return n
-	})
-}

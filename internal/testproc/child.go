@@ -27,8 +27,22 @@ func play(role string) int {
 		fmt.Fprintln(os.Stderr, "no such role:", role)
 		return 2
 	}
+	go endWith(os.Getppid())
 	return does()
 }
+
+// endWith ends this program when the one that has started it is gone: its tests
+// may have been killed.
+func endWith(parent int) {
+	for range time.Tick(orphanCheck) {
+		if os.Getppid() != parent {
+			os.Exit(1)
+		}
+	}
+}
+
+// orphanCheck is how often a program looks for who has started it.
+const orphanCheck = 200 * time.Millisecond
 
 var saying sync.Mutex
 
