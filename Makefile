@@ -108,8 +108,8 @@ notes: ## run the kernel experiments under docs/notes
 		case $$status in 0) ;; 77) echo "skipped" ;; *) echo "failed: status $$status"; failed=1 ;; esac; \
 	done; exit $$failed
 
-build: ## build the command as bin/anysock
-	$(GO) build -trimpath -o $(BIN)/anysock ./cmd/anysock
+build: ## build the command as bin/anysock, which needs no library of the system
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/anysock ./cmd/anysock
 
 tools: $(TOOLS) ## build the pinned tools into bin/
 

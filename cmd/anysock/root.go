@@ -21,31 +21,6 @@ const (
 	groupLearn   = "learn"
 )
 
-// usageTemplate is cobra's in our words, folded to 90 columns.
-const usageTemplate = `Usage:
-  {{if .HasParent}}{{.UseLine}}{{else}}{{.CommandPath}} VERB [OPTIONS] [ARGUMENTS]{{end}}
-{{- if .HasExample}}
-
-Examples:
-{{.Example}}{{end}}
-{{- if not .HasParent}}{{$cmds := .Commands}}
-{{- range $group := .Groups}}
-
-{{.Title}}
-{{- range $cmds}}{{if and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help"))}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
-
-Topics:
-{{- range $cmds}}{{if .IsAdditionalHelpTopicCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
-
-'anysock help VERB' or 'anysock help TOPIC' says more.
-{{- else if .HasAvailableLocalFlags}}
-
-Options:
-{{.LocalFlags.FlagUsagesWrapped 90 | trimTrailingWhitespaces}}{{end}}
-`
-
 func newRootCommand(a *app) *cobra.Command {
 	cobra.EnableCommandSorting = false // ours is the order of use
 	root := &cobra.Command{
@@ -94,7 +69,7 @@ connection ('anysock help exit').`,
 		&cobra.Group{ID: groupServe, Title: "Serve:"},
 		&cobra.Group{ID: groupLearn, Title: "Learn:"},
 	)
-	root.SetUsageTemplate(usageTemplate)
+	root.SetUsageFunc(writeUsage)
 	root.SetHelpCommand(newHelpCommand(root))
 	root.AddCommand(
 		newConnectCommand(a),

@@ -68,11 +68,13 @@ func (t *Toolbox) goServer(ctx context.Context, name string) (string, error) {
 	return path, t.build(path, cmd)
 }
 
-// command builds cmd/anysock of the checkout that bench is part of.
+// command builds cmd/anysock of the checkout that bench is part of, as `make
+// build` does.
 func (t *Toolbox) command(ctx context.Context) (string, error) {
 	path := filepath.Join(t.dir, "anysock-command")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/anysock")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "./cmd/anysock")
 	cmd.Dir = filepath.Dir(t.module)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return path, t.build(path, cmd)
 }
 
