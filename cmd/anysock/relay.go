@@ -102,12 +102,19 @@ func (a *app) relay(fromText, toText string, o relayOptions) error {
 		Target: to, Dialer: o.connect.dialer(a),
 		Options:  relay.Options{Idle: o.server.idle},
 		MaxConns: o.server.maxConns, Drain: o.server.drain, Loops: spareProcessor(),
-		OnEnd: func(rec relay.Record) {
+	}
+	// A record costs a short connection a fiftieth of its time: there is none
+	// where nobody reads it. A listener without a socket may have one connection
+	// only, of which the exit status tells.
+	level := a.endLevel()
+	told := a.json || a.log.Enabled(a.ctx, level)
+	if _, err := ln.SyscallConn(); told || err != nil {
+		r.OnEnd = func(rec relay.Record) {
 			last.set(rec)
-			if level := a.endLevel(); a.json || a.log.Enabled(a.ctx, level) {
+			if told {
 				a.record(level, "end", rec.String(), rec.How, rec)
 			}
-		},
+		}
 	}
 	r.Dialer.AttemptTimeout = o.timeout
 	if r.MaxConns == 0 {
