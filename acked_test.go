@@ -15,6 +15,7 @@ import (
 // end of ours; what it has no room for is not, and a deadline or a context
 // leaves the connection usable.
 func TestWaitAcked(t *testing.T) {
+	needAcks(t)
 	a, b := mustPair(t, "tcp://127.0.0.1:0", &anysock.Dialer{}, &anysock.ListenConfig{Options: anysock.Options{ReceiveBuffer: 16 << 10}})
 	ctx := t.Context()
 	if _, err := a.Write([]byte("request")); err != nil {
@@ -58,6 +59,7 @@ func TestWaitAcked(t *testing.T) {
 // TestWaitAckedSeesAReset: bytes that a dead connection owes are never
 // acknowledged.
 func TestWaitAckedSeesAReset(t *testing.T) {
+	needAcks(t)
 	a, b := mustPair(t, "tcp://127.0.0.1:0", &anysock.Dialer{}, &anysock.ListenConfig{Options: anysock.Options{ReceiveBuffer: 16 << 10}})
 	text := make([]byte, 64<<20)
 	a.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))

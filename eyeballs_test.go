@@ -258,6 +258,7 @@ func TestDialOneFamilyFails(t *testing.T) {
 // TestDialLoserIsClosed: of two attempts that both succeed one is returned and
 // the other is closed; its events do not mix with the winner's.
 func TestDialLoserIsClosed(t *testing.T) {
+	needOwnSockets(t, "does not tell its descriptors")
 	first := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.2:0")
 	_, port, _ := net.SplitHostPort(first.Addr().String())
 	second := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.3:"+port)

@@ -1,3 +1,5 @@
+//go:build !anysock_portable
+
 package anysock_test
 
 import (

@@ -70,6 +70,7 @@ func TestGroupWaitsForGraceful(t *testing.T) {
 // TestGroupListsWhatWasNotGraceful: delivered, reset and cut off by the bound;
 // each once.
 func TestGroupListsWhatWasNotGraceful(t *testing.T) {
+	needAcks(t)
 	var g anysock.Group
 	brief := anysock.Options{CloseTimeout: 40 * time.Millisecond}
 	silent, _ := groupPair(t, &g, brief)

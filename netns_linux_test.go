@@ -206,6 +206,7 @@ func dialForTest() (*anysock.Conn, error) {
 // TestContract09LostPeer: a peer that vanishes ends as lost within the
 // configured time, also while data is owed.
 func TestContract09LostPeer(t *testing.T) {
+	needAcks(t)
 	t.Parallel()
 	for _, role := range []string{"reader", "asker", "sender", "leaver"} {
 		t.Run(role, func(t *testing.T) {

@@ -5,5 +5,5 @@ package anysock
 const (
 	acksKnown        = false // see internal/sys: no acknowledgement, so no CapCloseAck
 	peekWorks        = false // Peek keeps a buffer
-	optionsInherited = false // options are set again on accepted sockets
+	optionsInherited = true  // package sys sets them again on accepted sockets
 )

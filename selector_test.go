@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime"
 	"testing"
 	"time"
 
@@ -14,9 +13,7 @@ import (
 
 func mustSelector(t testing.TB) *anysock.Selector {
 	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("no epoll here")
-	}
+	needEpoll(t)
 	s, err := anysock.NewSelector()
 	must(t, "NewSelector", err)
 	t.Cleanup(func() { s.Close() })

@@ -326,6 +326,7 @@ func TestBindBadAddress(t *testing.T) {
 }
 
 func TestBindInUse(t *testing.T) {
+	needOwnSockets(t, "reuses addresses, as it is told or not")
 	ln := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.1:0")
 	// Reusing addresses does not take a port that somebody listens on.
 	for _, reuse := range []bool{false, true} {
@@ -450,6 +451,7 @@ func TestDualStack(t *testing.T) {
 // TestReuseAddr: a port whose earlier connection is in TIME_WAIT is refused
 // without address reuse and given with it.
 func TestReuseAddr(t *testing.T) {
+	needOwnSockets(t, "reuses addresses, as it is told or not")
 	first := mustListen(t, &anysock.ListenConfig{}, "tcp://127.0.0.1:0")
 	name := first.Addr().String()
 	c := mustDial(t, &anysock.Dialer{}, "tcp://"+name)
@@ -478,6 +480,7 @@ func TestReuseAddr(t *testing.T) {
 
 // TestReusePort: two listeners share a port and both are given connections.
 func TestReusePort(t *testing.T) {
+	needOwnSockets(t, "has no SO_REUSEPORT")
 	lc := &anysock.ListenConfig{ReusePort: true}
 	a := mustListen(t, lc, "tcp://127.0.0.1:0")
 	b := mustListen(t, lc, urlOf(a))
@@ -639,6 +642,7 @@ func blackHole(t testing.TB, host string) string {
 
 func fillQueue(t testing.TB, bind string) string {
 	t.Helper()
+	needOwnSockets(t, "chooses the backlog")
 	s := mustSocket(t, "tcp")
 	must(t, "bind", s.Bind(bind))
 	ln, err := s.Listen(1)

@@ -31,16 +31,31 @@ func (c *Conn) CloseWrite() error {
 
 // sendEnd sends our end if it is due and nothing is in front of it.
 func (c *Conn) sendEnd() {
-	if !c.is(writeEnded) || c.is(endSent|over) || c.out != nil || !c.node.Open() {
+	if !c.is(writeEnded) || c.is(endSent|over) || c.queue() != nil || !c.node.Open() {
 		return
 	}
 	c.flags |= endSent
-	c.endWrote = max(1, c.core.loop.Elapsed())
+	c.weEnded()
 	if err := c.core.loop.CloseWrite(&c.node); err != nil && !errors.Is(err, syscall.ENOTCONN) {
 		c.fail(anysock.OpShutdown, err)
 		return
 	}
 	c.owe()
+}
+
+// weEnded notes when our end went out, and theyEnded when the peer's came in,
+// for the record of the ending.
+func (c *Conn) weEnded() {
+	if c.core.records {
+		c.extra().writeEnded = max(1, c.core.loop.Elapsed())
+	}
+}
+
+func (c *Conn) theyEnded() {
+	c.flags |= readEnded
+	if c.core.records {
+		c.extra().readEnded = max(1, c.core.loop.Elapsed())
+	}
 }
 
 // owe has the connection looked at for silence.
@@ -76,12 +91,12 @@ func (c *Conn) goOn() {
 	}
 	core := c.core
 	now := core.loop.Elapsed()
-	if c.out != nil {
-		t := c.extra()
+	if q := c.queue(); q != nil {
+		t := c.trouble
 		if t.closeBy == 0 {
 			t.closeBy = now + core.opts.CloseTimeout
 			t.until = now + core.opts.DrainTimeout
-			t.queued = int64(c.out.len())
+			t.queued = int64(q.len())
 			if !c.is(resting) { // else the timer is set, and its end looks at the bounds
 				core.loop.SetTimer(&c.node, min(core.opts.DrainTimeout, core.opts.CloseTimeout))
 			}
@@ -107,7 +122,7 @@ func (c *Conn) goOn() {
 		}
 	}
 	if !c.is(endSent) {
-		c.endWrote = max(1, now)
+		c.weEnded()
 	}
 	sent := c.is(endSent)
 	c.flags |= endSent | disconnecting
@@ -123,7 +138,7 @@ func (c *Conn) settled() bool {
 		}
 	}
 	if !c.is(endSent) {
-		c.endWrote = max(1, c.core.loop.Elapsed())
+		c.weEnded()
 	}
 	end := anysock.End{How: anysock.Graceful}
 	if c.is(isTCP) && reactor.AcksKnown {
@@ -143,8 +158,7 @@ func (c *Conn) disconnected(o reactor.Outcome) {
 		c.extra().drained += o.Drained
 	}
 	if o.TheirEnd && !c.is(readEnded) {
-		c.flags |= readEnded
-		c.readEnded = max(1, c.core.loop.Elapsed())
+		c.theyEnded()
 	}
 	end := anysock.End{Unacked: int64(o.Unacked)}
 	switch {

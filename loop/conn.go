@@ -18,26 +18,28 @@ type Conn struct {
 	sent, received int64
 
 	// Times are since the loop was made; 0 is not yet.
-	opened, active      time.Duration
-	firstReceived       time.Duration
-	readEnded, endWrote time.Duration
+	opened, active time.Duration
+	firstReceived  time.Duration
 
 	peer    reactor.Peer
-	out     *queue  // what waits for the kernel; nil is nothing
 	co      *Stream // of Handler.Serve
 	trouble *trouble
 	value   any
 }
 
-// A trouble is what few connections need.
+// A trouble is what a connection does not need while nothing is wrong and
+// nobody has ended: so one that is idle is small.
 type trouble struct {
-	err     error // the failure noticed by a write: the reader comes to it later
+	out     *queue // what waits for the kernel; nil is nothing
+	err     error  // the failure noticed by a write: the reader comes to it later
 	drained int64
 	queued  int64         // what waits in the queue of one that closes, at the last look
 	until   time.Duration // its queue must have moved by then
 	closeBy time.Duration
 	result  error        // what Handler.Serve returned
 	end     *anysock.End // for Stream.Disconnect
+
+	readEnded, writeEnded time.Duration // 0: not yet, or nobody is told
 }
 
 type flags uint32
@@ -61,6 +63,10 @@ const (
 	readable            // something may be there to be received
 	hungUp              // an end or a failure was reported that is still to be received
 	broken              // a failure was: it is come to, whatever is wanted
+	running             // its coroutine is
+	awaitsBytes         // its coroutine has given the loop back until bytes come
+	awaitsRoom          // until what it wrote was taken
+	awaitsEnding        // until the connection has ended
 )
 
 func (c *Conn) is(f flags) bool { return c.flags&f != 0 }
@@ -71,6 +77,20 @@ func (c *Conn) extra() *trouble {
 		c.trouble = new(trouble)
 	}
 	return c.trouble
+}
+
+// queue is what waits for the kernel; nil is nothing.
+func (c *Conn) queue() *queue {
+	if c.trouble == nil {
+		return nil
+	}
+	return c.trouble.out
+}
+
+// full reports whether so much waits that no more is taken.
+func (c *Conn) full() bool {
+	q := c.queue()
+	return q != nil && q.len() >= c.core.limit
 }
 
 // Value is what SetValue kept for the handler.
@@ -91,8 +111,8 @@ func (c *Conn) Queued() int {
 	if c.core.corked == c {
 		n = len(c.core.out)
 	}
-	if c.out != nil {
-		n += c.out.len()
+	if q := c.queue(); q != nil {
+		n += q.len()
 	}
 	return n
 }
@@ -177,10 +197,10 @@ func (c *Conn) Expired() {
 		}
 	}
 	if t := c.trouble; t != nil && t.closeBy > 0 {
-		if c.out == nil {
+		if t.out == nil {
 			return
 		}
-		queued := int64(c.out.len())
+		queued := int64(t.out.len())
 		if queued < t.queued {
 			t.queued, t.until = queued, now+core.opts.DrainTimeout
 		}

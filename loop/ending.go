@@ -139,7 +139,7 @@ func (c *Conn) finish(end anysock.End) {
 	c.flags |= over
 	core := c.core
 	tell := core.handler.Ended
-	if tell != nil || c.co != nil {
+	if core.records {
 		c.complete(&end)
 	}
 	if c.is(isTCP) && (c.Queued() > 0 || !end.How.Complete() && end.How != anysock.Lost) {
@@ -148,14 +148,12 @@ func (c *Conn) finish(end anysock.End) {
 		_ = core.loop.DiscardOnClose(&c.node)
 	}
 	core.loop.Close(&c.node)
-	if c.out != nil {
-		core.putQueue(c.out)
-		c.out = nil
-	}
+	c.dropQueue()
 	if core.corked == c {
 		core.out = core.out[:0]
 	}
-	core.gone()
+	core.s.places.Give()
+	core.s.count.End(errors.Is(end.Err, ErrDrainDeadline))
 	if c.co != nil {
 		kept := end
 		c.extra().end = &kept
@@ -172,9 +170,6 @@ func (c *Conn) complete(end *anysock.End) {
 	end.Local, end.Peer = c.LocalAddr(), c.RemoteAddr()
 	end.By = c.endedFirst(end.How)
 	end.Sent, end.Received = c.sent, c.received
-	if c.trouble != nil {
-		end.Drained = c.trouble.drained
-	}
 	at := func(d time.Duration) time.Time {
 		if d == 0 {
 			return time.Time{}
@@ -182,16 +177,22 @@ func (c *Conn) complete(end *anysock.End) {
 		return loop.At(d)
 	}
 	end.Opened, end.FirstReceived = loop.At(c.opened), at(c.firstReceived)
-	end.WriteEnded, end.ReadEnded = at(c.endWrote), at(c.readEnded)
+	if t := c.trouble; t != nil {
+		end.WriteEnded, end.ReadEnded, end.Drained = at(t.writeEnded), at(t.readEnded), t.drained
+	}
 	end.Ended = loop.Now()
 }
 
 // endedFirst says which side did.
 func (c *Conn) endedFirst(how anysock.How) anysock.Side {
+	var theirs, ours time.Duration
+	if t := c.trouble; t != nil {
+		theirs, ours = t.readEnded, t.writeEnded
+	}
 	switch {
-	case c.readEnded != 0 && (c.endWrote == 0 || c.readEnded <= c.endWrote):
+	case theirs != 0 && (ours == 0 || theirs <= ours):
 		return anysock.Peer
-	case c.endWrote != 0 && (c.readEnded == 0 || c.endWrote < c.readEnded):
+	case ours != 0:
 		return anysock.Us
 	case c.is(peerGaveUp):
 		return anysock.Peer

@@ -13,7 +13,7 @@ import (
 
 // Ready is called by the loop.
 func (c *Conn) Ready(found sys.Events) {
-	if found&sys.EventOut != 0 && c.out != nil {
+	if found&sys.EventOut != 0 && c.queue() != nil {
 		c.flush()
 		if c.is(over | disconnecting) {
 			return
@@ -117,7 +117,7 @@ func (c *Conn) held() bool {
 	if c.trouble != nil && c.trouble.err != nil {
 		return false // the failure is what comes
 	}
-	return c.is(paused|resting|unwanted) || c.out != nil && c.out.len() >= c.core.limit
+	return c.is(paused|resting|unwanted) || c.full()
 }
 
 // watch asks for what is wanted now.
@@ -136,7 +136,7 @@ func (c *Conn) watch() {
 	if c.is(readable) && c.is(byEdge|broken) && !held && !c.is(readEnded) {
 		c.core.loop.Again(&c.node)
 	}
-	if c.out != nil && !c.is(resting) {
+	if c.queue() != nil && !c.is(resting) {
 		want |= sys.EventOut
 	}
 	if c.is(edged) {
@@ -158,11 +158,7 @@ func (c *Conn) peerEnded() {
 		c.fail(anysock.OpRead, t.err)
 		return
 	}
-	c.flags |= readEnded
-	c.readEnded = c.core.loop.Elapsed()
-	if c.readEnded == 0 {
-		c.readEnded = 1
-	}
+	c.theyEnded()
 	switch {
 	case c.trouble != nil && c.trouble.err != nil:
 		c.fail(anysock.OpWrite, c.trouble.err)

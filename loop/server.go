@@ -3,10 +3,8 @@ package loop
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,9 +22,9 @@ import (
 type Server struct {
 	Handler Handler
 	// Loops is how many there are; 0 is one for each processor that the program
-	// may use (GOMAXPROCS). With one processor more than loops they cost less,
-	// and other goroutines never have to wait for a busy loop. Where the platform has no event loops of its own it
-	// counts all the same.
+	// may use (GOMAXPROCS). With one processor more than loops, other goroutines
+	// never have to wait for a busy loop. Where the platform has no event loops of
+	// its own it counts all the same.
 	Loops int
 	// Idle ends a connection when no byte has come in or gone out for that
 	// long, as anysock.Idle, with a reset. 0 and negative are never.
@@ -51,25 +49,19 @@ type Server struct {
 	// a loop.
 	Trouble func(err error)
 
-	once  sync.Once
-	err   error // of starting
-	cores []*core
+	once   sync.Once
+	count  *attendance.Count
+	places attendance.Places
+	failed chan error    // one listener failed for good
+	over   chan struct{} // closed when Shutdown has ended the loops
+	warned atomic.Int64  // when Trouble was told last, Unix seconds
+
 	loops sync.WaitGroup
 	watch sync.WaitGroup
+	cores []*core // made by the first Serve, before there is anybody to look at them
 
-	places   attendance.Places
-	open     atomic.Int64 // connections
-	accepted atomic.Int64
-	finished atomic.Int64 // connections that have ended
-	warned   atomic.Int64 // when Trouble was told last, Unix seconds
-
-	mu        sync.Mutex // guards what follows
-	stopping  bool
+	mu        sync.Mutex // guards what follows, and the first Serve
 	listeners []*anysock.Listener
-	failed    chan error    // one listener failed for good
-	over      chan struct{} // closed when Shutdown has begun
-	idle      chan struct{} // closed when there is no connection; nil until somebody waits
-	stats     Drained
 }
 
 // Listen listens on addr as anysock.ListenConfig does, for each of the Server's
@@ -102,24 +94,14 @@ func (s *Server) loopCount() int {
 // socket of ours or has a Trace, of KindState where the Handler has neither Data
 // nor Serve, of KindClosed after Shutdown.
 func (s *Server) Serve(ctx context.Context, listeners ...*anysock.Listener) error {
-	if err := s.start(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	if s.stopping {
-		s.mu.Unlock()
-		return &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindClosed, Err: errShutdown}
-	}
-	err := s.take(listeners)
-	failed, over := s.failed, s.over
-	s.mu.Unlock()
-	if err != nil {
+	s.init()
+	if err := s.begin(listeners); err != nil {
 		return err
 	}
 	select {
-	case <-over:
+	case <-s.over:
 		return nil
-	case err := <-failed:
+	case err := <-s.failed:
 		return err
 	case <-ctx.Done():
 		return bridge.OpError(anysock.OpAccept, "", ctx.Err())
@@ -132,41 +114,55 @@ var (
 	errForeign   = errors.New("a loop serves tcp and unix listeners of this package's own, without a Trace")
 )
 
-// start makes the loops and runs them, once.
-func (s *Server) start() error {
+// init makes the private fields, once.
+func (s *Server) init() {
 	s.once.Do(func() {
+		s.count = attendance.New()
 		s.failed, s.over = make(chan error, 1), make(chan struct{})
 		s.places.OnFreed(s.resume)
-		if s.Handler.Data == nil && s.Handler.Serve == nil {
-			s.err = &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindState, Err: errNoHandler}
-			return
-		}
-		for range s.loopCount() {
-			l, err := reactor.New()
-			if err != nil {
-				for _, core := range s.cores {
-					core.loop.Discard()
-				}
-				s.cores, s.err = nil, bridge.OpError(anysock.OpAccept, "", err)
-				return
-			}
-			core := &core{
-				s: s, handler: &s.Handler, loop: l, idle: s.Idle, limit: s.WriteBuffer,
-				out: make([]byte, 0, corkSize),
-			}
-			if core.limit <= 0 {
-				core.limit = DefaultWriteBuffer
-			}
-			s.cores = append(s.cores, core)
-		}
-		for _, core := range s.cores {
-			s.loops.Go(core.run)
-		}
-		if s.Blocked != nil {
-			s.watch.Go(s.watchLoops)
-		}
 	})
-	return s.err
+}
+
+// begin has the loops accept from listeners, unless Shutdown was called.
+func (s *Server) begin(listeners []*anysock.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count.Stopping() {
+		return &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindClosed, Err: errShutdown}
+	}
+	if err := s.start(); err != nil {
+		return err
+	}
+	return s.take(listeners)
+}
+
+// start makes the loops and runs them, if there are none; mu is held.
+func (s *Server) start() error {
+	if s.cores != nil {
+		return nil
+	}
+	if s.Handler.Data == nil && s.Handler.Serve == nil {
+		return &anysock.Error{Op: anysock.OpAccept, Kind: anysock.KindState, Err: errNoHandler}
+	}
+	cores := make([]*core, 0, s.loopCount())
+	for range cap(cores) {
+		l, err := reactor.New()
+		if err != nil {
+			for _, core := range cores {
+				core.loop.Discard()
+			}
+			return bridge.OpError(anysock.OpAccept, "", err)
+		}
+		cores = append(cores, newCore(s, l))
+	}
+	s.cores = cores
+	for _, core := range s.cores {
+		s.loops.Go(core.run)
+	}
+	if s.Blocked != nil {
+		s.watch.Go(s.watchLoops)
+	}
+	return nil
 }
 
 // take has the loops accept from listeners; mu is held.
@@ -241,21 +237,6 @@ func (s *Server) resume() {
 	}
 }
 
-// gone counts a connection that has ended.
-func (core *core) gone() {
-	s := core.s
-	s.finished.Add(1)
-	s.places.Give()
-	if s.open.Add(-1) == 0 {
-		s.mu.Lock()
-		if s.idle != nil && s.open.Load() == 0 {
-			close(s.idle)
-			s.idle = nil
-		}
-		s.mu.Unlock()
-	}
-}
-
 // Stats counts what a Server has done so far.
 type Stats struct {
 	Active   int   `json:"active"`   // connections now
@@ -264,68 +245,7 @@ type Stats struct {
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
-	return Stats{Active: int(s.open.Load()), Accepted: s.accepted.Load()}
+	s.init()
+	active, accepted := s.count.Active()
+	return Stats{Active: active, Accepted: accepted}
 }
-
-// Shutdown ends the Server: it accepts what waits in the listeners' queues,
-// closes them, and lets the connections finish. When ctx is done those that are
-// left are aborted. Then the loops end. Its error is ctx's if it had to cut. A
-// second Shutdown waits for the first one.
-func (s *Server) Shutdown(ctx context.Context) (Drained, error) {
-	if s.start() != nil {
-		return Drained{}, nil
-	}
-	s.mu.Lock()
-	first := !s.stopping
-	s.stopping = true
-	s.mu.Unlock()
-	if !first {
-		s.loops.Wait()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.stats, nil
-	}
-	queued := s.closeListeners()
-	// What had ended by then was not found by the Shutdown.
-	ended := s.finished.Load()
-	if n := s.open.Load(); n > 0 && s.Draining != nil {
-		s.Draining(int(n))
-	}
-	err := s.await(ctx)
-	cut := 0
-	if err != nil {
-		cut = s.cut()
-	}
-	for _, core := range s.cores {
-		core.loop.Tell(core.loop.Stop)
-	}
-	s.loops.Wait()
-	s.mu.Lock()
-	s.stats = Drained{Queued: queued, Finished: int(s.finished.Load()-ended) - cut, Cut: cut}
-	d := s.stats
-	s.mu.Unlock()
-	close(s.over)
-	s.watch.Wait()
-	return d, err
-}
-
-// await waits until there is no connection.
-func (s *Server) await(ctx context.Context) error {
-	s.mu.Lock()
-	if s.open.Load() == 0 {
-		s.mu.Unlock()
-		return nil
-	}
-	if s.idle == nil {
-		s.idle = make(chan struct{})
-	}
-	idle := s.idle
-	s.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-

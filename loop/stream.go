@@ -17,31 +17,31 @@ import (
 // only, and it must not block otherwise: no channel, no lock that is held for
 // long, no sleep (see Server.Blocked). It is an io.ReadWriter.
 type Stream struct {
-	conn    Conn // in here, so that both are one allocation
-	resume  func() (struct{}, bool)
-	yield   func(struct{}) bool
-	running bool
-	waits   waiting
-	burst   uint8 // receives since it last waited
+	conn   Conn // in here, so that both are one allocation
+	resume func() (struct{}, bool)
+	yield  func(struct{}) bool
 }
 
 // maxBurst bounds what a coroutine receives before the others get their turn.
 const maxBurst = 16
 
-// waiting is what a coroutine waits for.
-type waiting uint8
-
-const (
-	forNothing waiting = iota
-	forBytes
-	forRoom
-	forEnding
-)
+// awaits is what a coroutine may have given the loop back for.
+const awaits = awaitsBytes | awaitsRoom | awaitsEnding
 
 // start runs the handler until it waits for the first time.
 func (s *Stream) start() {
-	s.resume, _ = iter.Pull(s.serve)
+	s.conn.core.starting = s
+	s.resume, _ = iter.Pull(s.conn.core.coroutine)
 	s.run()
+}
+
+// startCoroutine is the coroutine of the Stream that is starting. All Streams of
+// a core share it: a closure of each one's own would be one more allocation that
+// lives as long.
+func (core *core) startCoroutine(yield func(struct{}) bool) {
+	s := core.starting
+	core.starting = nil
+	s.serve(yield)
 }
 
 // serve is the coroutine.
@@ -60,11 +60,11 @@ func (s *Stream) serve(yield func(struct{}) bool) {
 // run lets the coroutine go on until it waits or has ended.
 func (s *Stream) run() {
 	c := &s.conn
-	s.waits = forNothing
-	s.running = true
+	c.core.burst = 0
+	c.flags = c.flags&^awaits | running
 	alive := false
 	c.call(func() { _, alive = s.resume() })
-	s.running = false
+	c.flags &^= running
 	if alive {
 		return
 	}
@@ -80,10 +80,15 @@ func (s *Stream) run() {
 
 // wait gives the loop back until what is waited for is there or the connection
 // has ended.
-func (s *Stream) wait(w waiting) {
-	s.waits = w
-	s.conn.push() // it would wait for the answer to what was not sent
-	s.conn.watch()
+func (s *Stream) wait(f flags) {
+	c := &s.conn
+	c.flags |= f
+	c.push() // it would wait for the answer to what was not sent
+	c.watch()
+	if c.is(over) { // just now: nobody would come back for it
+		c.flags &^= f
+		return
+	}
 	s.yield(struct{}{})
 }
 
@@ -91,11 +96,11 @@ func (s *Stream) wait(w waiting) {
 func (s *Stream) readable(failing bool) {
 	c := &s.conn
 	switch {
-	case s.waits == forBytes:
+	case c.is(awaitsBytes):
 		s.run()
-	case failing && s.waits == forRoom:
+	case failing && c.is(awaitsRoom):
 		c.breakOff(c.core.loop.TakeError(&c.node))
-	case !s.running && !c.is(byEdge):
+	case !c.is(running | byEdge):
 		// Nobody wants it now.
 		c.flags |= unwanted
 		c.watch()
@@ -105,14 +110,14 @@ func (s *Stream) readable(failing bool) {
 // writable is called by the loop when everything that waited was taken, or can
 // no longer be.
 func (s *Stream) writable() {
-	if s.waits == forRoom && !s.running {
+	if s.conn.is(awaitsRoom) && !s.conn.is(running) {
 		s.run()
 	}
 }
 
 // over is called when the connection has ended.
 func (s *Stream) over() {
-	if s.waits != forNothing && !s.running {
+	if s.conn.is(awaits) && !s.conn.is(running) {
 		s.run()
 	}
 }
@@ -148,14 +153,13 @@ func (s *Stream) receive(p []byte) (int, error) {
 			return 0, io.EOF
 		case c.is(over | closing):
 			return 0, s.closed(anysock.OpRead)
-		case !c.is(readable) || c.is(resting) || s.burst >= maxBurst:
-			s.burst = 0
+		case !c.is(readable) || c.is(resting) || c.core.burst >= maxBurst:
 			c.flags &^= unwanted
-			s.wait(forBytes)
+			s.wait(awaitsBytes)
 			continue
 		}
 		n, err := c.core.loop.Recv(&c.node, p)
-		s.burst++
+		c.core.burst++
 		if n < len(p) && c.emptied(n, len(p)) {
 			c.flags &^= readable
 		}
@@ -194,8 +198,8 @@ func (s *Stream) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	c.put(p) // before waiting: p may be what Next returned
-	for c.out != nil && c.out.len() >= c.core.limit {
-		s.wait(forRoom)
+	for c.full() {
+		s.wait(awaitsRoom)
 	}
 	if c.is(over) || c.trouble != nil && c.trouble.err != nil {
 		return len(p), s.closed(anysock.OpWrite)
@@ -215,7 +219,7 @@ func (s *Stream) Disconnect() (anysock.End, error) {
 	c.push()
 	c.goOn()
 	for !c.is(over) {
-		s.wait(forEnding)
+		s.wait(awaitsEnding)
 	}
 	end := *c.trouble.end
 	return end, end.Err

@@ -23,7 +23,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if err := c.writable(); err != nil {
 		return 0, err
 	}
-	if c.out != nil && c.out.len() >= c.core.limit {
+	if c.full() {
 		return 0, &anysock.Error{Op: anysock.OpWrite, Addr: c.name(), Kind: anysock.KindLimit, Err: ErrFull}
 	}
 	c.put(p)
@@ -34,8 +34,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) put(p []byte) {
 	core := c.core
 	switch {
-	case c.out != nil:
-		c.out.add(p)
+	case c.queue() != nil:
+		c.trouble.out.add(p)
 	case core.corked != c:
 		c.sendOrQueue(p)
 	case len(p) >= largeWrite && len(core.out) == 0:
@@ -45,8 +45,8 @@ func (c *Conn) put(p []byte) {
 			c.push()
 		}
 		switch {
-		case c.out != nil:
-			c.out.add(p)
+		case c.queue() != nil:
+			c.trouble.out.add(p)
 		case len(p) > corkSize:
 			c.sendOrQueue(p)
 		default:
@@ -98,8 +98,9 @@ func (c *Conn) sendOrQueue(p []byte) {
 		c.breakOff(err)
 		return
 	}
-	c.out = c.core.getQueue()
-	c.out.add(p[n:])
+	q := c.core.getQueue()
+	q.add(p[n:])
+	c.extra().out = q
 	if err != nil && !errors.Is(err, sys.ErrWouldBlock) {
 		c.rest()
 		return
@@ -109,10 +110,10 @@ func (c *Conn) sendOrQueue(p []byte) {
 
 // flush sends from the queue.
 func (c *Conn) flush() {
-	if c.out == nil || c.is(resting|over) {
+	q := c.queue()
+	if q == nil || c.is(resting|over) {
 		return
 	}
-	q := c.out
 	n, err := c.core.loop.Send(&c.node, q.bytes())
 	if n > 0 {
 		q.drop(n)
@@ -130,8 +131,7 @@ func (c *Conn) flush() {
 	case q.len() > 0:
 		return
 	}
-	c.core.putQueue(q)
-	c.out = nil
+	c.dropQueue()
 	if c.is(closing) {
 		c.goOn()
 		return
@@ -148,7 +148,7 @@ func (c *Conn) flush() {
 	if unheard && !c.is(over|readEnded) && !c.held() {
 		c.receive(0)
 	}
-	if c.core.handler.Sent != nil && c.out == nil && !c.is(over|closing) {
+	if c.core.handler.Sent != nil && c.queue() == nil && !c.is(over|closing) {
 		c.call(func() { c.core.handler.Sent(c) })
 	}
 	c.watch()
@@ -157,10 +157,7 @@ func (c *Conn) flush() {
 // breakOff keeps the failure of a write. What the peer had sent before is there
 // to be read, and its end or the failure after it; unless it had ended before.
 func (c *Conn) breakOff(err error) {
-	if c.out != nil {
-		c.core.putQueue(c.out)
-		c.out = nil
-	}
+	c.dropQueue()
 	if c.is(readEnded) {
 		c.fail(anysock.OpWrite, err)
 		return
@@ -206,6 +203,14 @@ func (q *queue) add(p []byte) {
 		q.off = 0
 	}
 	q.b = append(q.b, p...)
+}
+
+// dropQueue gives the connection's queue back, if it has one.
+func (c *Conn) dropQueue() {
+	if q := c.queue(); q != nil {
+		c.core.putQueue(q)
+		c.trouble.out = nil
+	}
 }
 
 // getQueue takes one of those that the loop keeps.

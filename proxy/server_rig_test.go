@@ -169,12 +169,23 @@ func closedPort(t testing.TB) netip.AddrPort {
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
+// needEpoll skips a test of what is Linux's.
+func needEpoll(t testing.TB, why string) {
+	t.Helper()
+	s, err := anysock.NewSelector()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(why)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+}
+
 // fullPort is a loopback port whose queue is full, so that nobody answers.
 func fullPort(t testing.TB) netip.AddrPort {
 	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("how a full queue behaves is known of Linux")
-	}
+	needEpoll(t, "how a full queue behaves is known of Linux")
 	lc := anysock.ListenConfig{Backlog: 1}
 	ln, err := lc.Listen(context.Background(), "tcp://127.0.0.1:0")
 	if err != nil {

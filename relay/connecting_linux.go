@@ -5,6 +5,7 @@ package relay
 import (
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/anysock/anysock"
@@ -15,11 +16,30 @@ import (
 
 // This file makes outbound sockets, as the Dialer says.
 
-// A destination is an address of the target, in the kernel's form too.
+// A destination is an address of the target, in the kernel's form and as text
+// too.
 type destination struct {
 	sys.Addr
-	dest *sys.Dest
-	bad  error // why it has no such form
+	network, text string
+	dest          *sys.Dest
+	bad           error // why it has no such form
+	// usual is the address, without the port, that the first connection to it
+	// came from; nearly all others come from there too.
+	usual atomic.Pointer[sys.RawAddr]
+}
+
+// notice takes note of the outbound leg's own address.
+func (p *pair) notice(local sys.RawAddr) {
+	if local.Port() == 0 {
+		return
+	}
+	host := local.WithPort(0)
+	if p.to.usual.Load() == nil {
+		p.to.usual.CompareAndSwap(nil, &host)
+	}
+	if *p.to.usual.Load() == host {
+		p.port = local.Port()
+	}
 }
 
 func destinations(addrs []sys.Addr) []*destination {
@@ -27,6 +47,7 @@ func destinations(addrs []sys.Addr) []*destination {
 	for _, a := range addrs {
 		d := &destination{Addr: a}
 		d.dest, d.bad = sys.NewDest(a)
+		d.network, d.text = a.Net().Network(), addrString(a)
 		ds = append(ds, d)
 	}
 	return ds
@@ -36,6 +57,10 @@ func destinations(addrs []sys.Addr) []*destination {
 func (p *pair) connect(to *destination, m made) bool {
 	out := &p.legs[1]
 	p.to = to
+	if m.young {
+		p.flags |= young | nagling
+	}
+	p.notice(m.local)
 	if err := out.loop().Add(&out.node, reactor.Handle(m.fd), watched); err != nil {
 		reactor.Handle(m.fd).Reset()
 		p.giveUp(bridge.OpError(anysock.OpWait, out.name(), err))
@@ -46,9 +71,11 @@ func (p *pair) connect(to *destination, m made) bool {
 
 // A made is a socket that connects.
 type made struct {
-	fd   int
-	done bool // it is connected
-	sent int  // bytes of the client's
+	fd    int
+	done  bool // it is connected
+	young bool // the postponed options are not set
+	sent  int  // bytes of the client's
+	local sys.RawAddr
 }
 
 // connect makes a socket as the Dialer says and begins to connect it. On this
@@ -78,8 +105,13 @@ func (core *core) connect(to *destination, first []byte) (m made, err error) {
 			m.done, err = sys.RawConnect(m.fd, to.dest)
 		}
 	}
-	if err == nil && m.done && toItself(m.fd, to) {
-		err = syscall.ECONNREFUSED
+	switch {
+	case err != nil:
+	case !m.done: // it takes its time
+		err = set(m.fd, core.e.options.postponed())
+	default:
+		m.young = core.e.options.some()
+		m.local, err = connected(m.fd, to)
 	}
 	if err != nil {
 		sys.RawClose(m.fd)
@@ -91,10 +123,8 @@ func (core *core) connect(to *destination, first []byte) (m made, err error) {
 // prepare sets a new socket up.
 func (core *core) prepare(fd int, to *destination) error {
 	dial := core.e.dial
-	for _, s := range dial.Settings {
-		if err := sys.RawSetInt(fd, s.Option, s.Value); err != nil && !s.Tries && !errors.Is(err, errors.ErrUnsupported) {
-			return bridge.OptionError(s, err)
-		}
+	if err := set(fd, core.e.options.first); err != nil {
+		return err
 	}
 	if dial.Interface != "" && !dial.Unix {
 		if err := sys.RawSetInterface(fd, dial.Interface); err != nil {
@@ -114,14 +144,28 @@ func (core *core) prepare(fd int, to *destination) error {
 	return nil
 }
 
-// toItself: TCP's simultaneous open can connect an ephemeral port to itself
-// (RFC 9293 section 3.5): nobody listens there.
-func toItself(fd int, to *destination) bool {
-	if !to.Family.Inet() {
-		return false
+// set sets options.
+func set(fd int, settings []bridge.Setting) error {
+	for _, s := range settings {
+		if err := sys.RawSetInt(fd, s.Option, s.Value); err != nil && !s.Tries && !errors.Is(err, errors.ErrUnsupported) {
+			return bridge.OptionError(s, err)
+		}
 	}
-	local := sys.RawSelf(fd)
-	return local.Port() == to.IP.Port() && unmapped(local.Addr().IP) == unmapped(to.IP)
+	return nil
+}
+
+// connected looks where a new connection comes from. TCP's simultaneous open can
+// connect an ephemeral port to itself (RFC 9293 section 3.5): nobody listens
+// there.
+func connected(fd int, to *destination) (local sys.RawAddr, err error) {
+	if !to.Family.Inet() {
+		return local, nil
+	}
+	local = sys.RawSelf(fd)
+	if local.Port() == to.IP.Port() && unmapped(local.Addr().IP) == unmapped(to.IP) {
+		return local, syscall.ECONNREFUSED
+	}
+	return local, nil
 }
 
 func unmapped(ap netip.AddrPort) netip.AddrPort {

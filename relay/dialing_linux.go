@@ -3,7 +3,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"syscall"
 	"time"
@@ -94,6 +93,14 @@ func (p *pair) dial() {
 	d.step()
 }
 
+// dialing is the pair's, nil while it has none.
+func (p *pair) dialing() *dialing {
+	if p.result == nil {
+		return nil
+	}
+	return p.result.dialing
+}
+
 // early deals with what the first look at the client has found beside bytes.
 func (p *pair) early(ended bool, err error) {
 	if p.is(joined) && (ended || err != nil && !errors.Is(err, sys.ErrWouldBlock)) {
@@ -114,7 +121,7 @@ func (p *pair) dialLater() *dialing {
 	now := time.Now()
 	d := &dialing{p: p, round: 1, began: now, roundAt: now}
 	d.timer.Source = d
-	p.dialing = d
+	p.outcome().dialing = d
 	core.dialing[d] = struct{}{}
 	// What comes waits; that the client goes away is looked at a little later.
 	core.loop.SetTimer(&p.legs[0].node, watchAfter)
@@ -195,7 +202,7 @@ func (d *dialing) step() {
 }
 
 // isOn is false once the dialing is over.
-func (d *dialing) isOn() bool { return d.p.dialing == d }
+func (d *dialing) isOn() bool { return d.p.dialing() == d }
 
 // follow goes on with an attempt that was begun: fd is under way, unless err
 // says that it failed.
@@ -249,13 +256,14 @@ func (t *try) arm() {
 func (t *try) Ready(sys.Events) {
 	d := t.d
 	loop := d.p.gate.core.loop
-	err := sys.RawConnectError(t.node.FD())
-	if err == nil && toItself(t.node.FD(), t.to) {
-		err = syscall.ECONNREFUSED
+	m := made{fd: t.node.FD()}
+	err := sys.RawConnectError(m.fd)
+	if err == nil {
+		m.local, err = connected(m.fd, t.to)
 	}
 	if err == nil {
 		d.remove(t)
-		d.won(t.to, made{fd: t.node.FD()}, t)
+		d.won(t.to, m, t)
 		return
 	}
 	loop.Close(t.node)
@@ -363,7 +371,7 @@ func (d *dialing) end() {
 		core.loop.StopTimer(t.node)
 	}
 	d.tries, d.queue = nil, nil
-	d.p.dialing = nil
+	d.p.result.dialing = nil
 	delete(core.dialing, d)
 	if core.asking != nil {
 		core.asking.forget(d)
@@ -379,13 +387,14 @@ func (d *dialing) won(to *destination, m made, t *try) {
 		core.loop.StopTimer(t.node)
 	}
 	d.end() // t is not among the tries any more
-	if len(d.attempts) > 0 {
-		p.outcome().attempts = d.attempts
+	if p.result.attempts = d.attempts; len(d.attempts) == 0 && p.result.reason == nil {
+		p.result = nil // there is nothing to be said
 	}
 	switch {
 	case t != nil && t.node == &out.node:
 		out.node.Source = out
 		p.to = to
+		p.notice(m.local)
 		if err := core.loop.Want(&out.node, watched); err != nil {
 			p.giveUp(bridge.OpError(anysock.OpWait, out.name(), err))
 			return
@@ -420,70 +429,4 @@ func (d *dialing) won(to *destination, m made, t *try) {
 	if p.is(joined) {
 		in.pump() // what came meanwhile was told of before
 	}
-}
-
-// An asking is one look-up of the target's name, for all that dial meanwhile:
-// there is one goroutine for it, however many connections wait.
-type asking struct {
-	found   [][]*destination // so far
-	waiting map[*dialing]struct{}
-}
-
-func (a *asking) forget(d *dialing) { delete(a.waiting, d) }
-
-// ask looks for the addresses of the target's name.
-func (core *core) ask(d *dialing) {
-	if a := core.asking; a != nil {
-		a.waiting[d] = struct{}{}
-		for _, addrs := range a.found {
-			d.enqueue(addrs)
-		}
-		return
-	}
-	a := &asking{waiting: map[*dialing]struct{}{d: {}}}
-	core.asking = a
-	e := core.e
-	e.lookups.Go(func() { core.lookUp(e.r.ctx, a) })
-}
-
-// lookUp is a goroutine of the engine's, ended by ctx.
-func (core *core) lookUp(ctx context.Context, a *asking) {
-	core.e.dial.Lookup(ctx, func(addrs []sys.Addr, err error) {
-		list := destinations(addrs)
-		core.loop.Tell(func() { core.foundAddrs(a, list, err) })
-	})
-	core.loop.Tell(func() {
-		core.asking = nil
-		for d := range a.waiting {
-			delete(a.waiting, d)
-			d.looking = false
-			d.step()
-		}
-	})
-}
-
-// foundAddrs has those who wait try what was found.
-func (core *core) foundAddrs(a *asking, addrs []*destination, err error) {
-	a.found = append(a.found, addrs)
-	for d := range a.waiting {
-		if err != nil {
-			d.resolve = err
-		}
-		d.enqueue(addrs)
-		d.step()
-	}
-}
-
-// enqueue adds a later answer, alternating with what is left of the earlier.
-func (d *dialing) enqueue(fresh []*destination) {
-	out := make([]*destination, 0, len(d.queue)+len(fresh))
-	for i := 0; i < len(d.queue) || i < len(fresh); i++ {
-		if i < len(fresh) {
-			out = append(out, fresh[i])
-		}
-		if i < len(d.queue) {
-			out = append(out, d.queue[i])
-		}
-	}
-	d.queue = out
 }

@@ -155,25 +155,25 @@ func (p *pair) record() Record {
 		return core.loop.At(d)
 	}
 	rec := Record{
-		How: r.how, By: r.by, Err: r.err, Target: core.e.r.Target.String(),
+		How: r.how, By: r.by, Err: r.err, Target: core.e.target,
 		Accepted: at(p.accepted), Connected: at(p.connected), Done: at(r.done),
 		Attempts: RecordAttempts(r.attempts), Downgrades: r.downgrades,
 	}
 	rec.Inbound = p.legs[0].record(&r.ends[0])
-	rec.Inbound.Network = en.ln.Addr().Network()
-	if en.local != nil {
-		_, rec.Inbound.Local = addrText(en.local)
+	rec.Inbound.Network = en.network
+	if en.local != "" {
+		rec.Inbound.Local = en.local
 	}
 	if en.tcp {
-		_, rec.Inbound.Peer = addrText(p.peer.Addr().Net())
-	} else if r.ends[0].peer.Family != 0 {
-		_, rec.Inbound.Peer = addrText(r.ends[0].peer.Net())
+		rec.Inbound.Peer = addrString(p.peer.Addr())
+	} else if r.client.Family != 0 {
+		rec.Inbound.Peer = addrString(r.client)
 	}
 	if p.connected == 0 {
 		return rec
 	}
 	rec.Outbound = p.legs[1].record(&r.ends[1])
-	rec.Outbound.Network, rec.Outbound.Peer = addrText(p.to.Net())
+	rec.Outbound.Network, rec.Outbound.Peer = p.to.network, p.to.text
 	for i, d := range []*Direction{&rec.ToOutbound, &rec.ToInbound} {
 		l := &p.legs[i]
 		d.Bytes = l.other().sent
@@ -188,10 +188,18 @@ func (l *half) record(end *halfEnd) LegRecord {
 		Received: l.received, Sent: l.sent, Unacked: end.unacked,
 	}
 	if a := end.local.Addr(); a.Family != 0 {
-		_, rec.Local = addrText(a.Net())
+		rec.Local = addrString(a)
 	}
 	if end.err != nil {
 		rec.Error = end.err.Error()
 	}
 	return rec
+}
+
+// addrString is how package net would print the address, with less work.
+func addrString(a sys.Addr) string {
+	if a.Family.Inet() {
+		return unmapped(a.IP).String()
+	}
+	return a.Net().String()
 }

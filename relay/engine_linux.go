@@ -22,12 +22,14 @@ import (
 
 // An engine is a Relay's loops. Both legs of a connection are on the same one.
 type engine struct {
-	r     *Relay
-	dial  *bridge.Dialing
-	opts  anysock.Options // of outbound legs
-	addrs []*destination  // none: they must be looked up
-	cores []*core
-	rec   *recorder // nil: nobody is told of ends
+	r       *Relay
+	dial    *bridge.Dialing
+	target  string          // for records
+	opts    anysock.Options // of outbound legs
+	addrs   []*destination  // none: they must be looked up
+	cores   []*core
+	rec     *recorder // nil: nobody is told of ends
+	options outboundOptions
 
 	loops   sync.WaitGroup
 	lookups sync.WaitGroup // goroutines that ask for names
@@ -60,8 +62,9 @@ type entrance struct {
 	part    bridge.Listening
 	opts    anysock.Options // of inbound legs
 	tcp     bool
+	network string
 	name    string
-	local   net.Addr          // of all that come here; nil: they differ
+	local   string            // the address of all that come here; "": they differ
 	places  attendance.Places // the listener's own limit
 	gates   []*gate
 	closed  chan struct{} // accepting is over for good
@@ -175,6 +178,8 @@ func (r *Relay) entrance(ln *anysock.Listener) *entrance {
 func (e *engine) start() error {
 	e.opts, _ = e.dial.Options.(anysock.Options)
 	e.addrs = destinations(e.dial.Addrs)
+	e.target = e.r.Target.String()
+	e.options = newOutboundOptions(e.dial.Settings)
 	n := e.r.Loops
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
@@ -208,13 +213,13 @@ func (e *engine) start() error {
 func (e *engine) enter(ln *anysock.Listener, part bridge.Listening) (*entrance, error) {
 	en := &entrance{
 		e: e, ln: ln, part: part, tcp: part.Socket.Family().Inet(),
-		name: ln.Network() + ":" + ln.Addr().String(), closed: make(chan struct{}),
+		network: ln.Addr().Network(), name: ln.Network() + ":" + ln.Addr().String(), closed: make(chan struct{}),
 	}
 	en.opts, _ = part.Options.(anysock.Options)
 	en.places.Limit = int64(part.Limit)
 	en.places.OnFreed(e.resume)
 	if a, ok := ln.Addr().(*net.TCPAddr); !ok || !a.IP.IsUnspecified() {
-		en.local = ln.Addr()
+		en.local = ln.Addr().String()
 	}
 	h, err := reactor.Detach(part.Socket)
 	if err != nil {

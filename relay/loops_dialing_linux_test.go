@@ -221,6 +221,15 @@ func TestLoopsAttemptTimeout(t *testing.T) {
 	linger(50 * time.Millisecond)
 	serve(t, ln, echo)
 	read(t, client, text(3000))
+	// What takes its time has all options from the beginning.
+	mine := socketsTo(t, ln.Addr().String())
+	for _, c := range queued {
+		delete(mine, c.LocalAddr().String())
+	}
+	fd := only(t, mine)
+	if option(t, fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY) == 0 || option(t, fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) == 0 {
+		t.Error("options are missing")
+	}
 	disconnect(t, client)
 	if rec := patient.record(); rec.How != anysock.Graceful || len(rec.Attempts) != 0 {
 		t.Errorf("record: %v", rec)

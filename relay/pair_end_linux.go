@@ -16,8 +16,10 @@ import (
 // This file ends connections on a loop, as join.go does it with goroutines: what
 // ends on one leg ends in the same way on the other.
 
-// A result is how a pair went; it is made at the ending.
+// A result is how a pair went. It is made at the ending, or where dialing the
+// target takes time.
 type result struct {
+	dialing    *dialing // while the target is dialed
 	how        anysock.How
 	by         Leg
 	err        error
@@ -25,6 +27,7 @@ type result struct {
 	words      int64 // of a dead leg's last bytes the other had taken so many at the last look
 	cut        bool  // by Shutdown
 	ends       [2]halfEnd
+	client     sys.Addr // of a Unix socket
 	attempts   []anysock.Attempt
 	downgrades []Downgrade
 	done       time.Duration
@@ -38,7 +41,6 @@ type halfEnd struct {
 	unacked int64
 	err     error
 	local   sys.RawAddr
-	peer    sys.Addr // of an inbound Unix socket
 }
 
 func (p *pair) outcome() *result {
@@ -69,11 +71,11 @@ func (l *half) name() string {
 	en := l.p.gate.en
 	switch {
 	case l.isOutbound() && l.p.to != nil:
-		return l.p.to.Net().Network() + ":" + l.p.to.Net().String()
+		return l.p.to.network + ":" + l.p.to.text
 	case l.isOutbound() || !en.tcp:
 		return en.name
 	}
-	return "tcp:" + l.p.peer.Addr().Net().String()
+	return "tcp:" + addrString(l.p.peer.Addr())
 }
 
 // peerEnded: the end of one direction is passed on, once all its bytes are.
@@ -247,7 +249,7 @@ func (p *pair) cut(how anysock.How, reason error) {
 			p.abortLeg(&p.legs[i], how, reason, "abort")
 		}
 		p.finish()
-	case p.dialing != nil:
+	case p.dialing() != nil:
 		p.refuse(reason)
 	default:
 		for i := range p.legs {
@@ -315,11 +317,14 @@ func (l *half) locate(end *halfEnd) {
 	if en.e.rec == nil || !l.node.Open() {
 		return
 	}
-	if l.isOutbound() || en.local == nil {
+	switch {
+	case l.isOutbound() && l.p.port > 0:
+		end.local = l.p.to.usual.Load().WithPort(l.p.port)
+	case l.isOutbound(), en.local == "":
 		end.local = sys.RawSelf(l.node.FD())
 	}
 	if !l.isOutbound() && !l.is(isTCP) {
-		end.peer, _ = sys.RawPeer(l.node.FD())
+		l.p.outcome().client, _ = sys.RawPeer(l.node.FD())
 	}
 }
 
@@ -369,8 +374,10 @@ func (p *pair) disconnectLeg(l *half) {
 			p.closeLeg(l, halfEnd{how: anysock.Graceful}, false)
 			return
 		}
+		// Once both ends have gone through, the kernel is done with the connection:
+		// what has failed before has left something unacknowledged.
 		n, err := l.loop().Unacked(&l.node)
-		if err == nil && n == 0 && l.loop().TakeError(&l.node) == nil {
+		if err == nil && n == 0 && (l.is(endSent) || l.loop().TakeError(&l.node) == nil) {
 			p.closeLeg(l, halfEnd{how: anysock.Graceful, acked: anysock.AckedKernel}, false)
 			return
 		}

@@ -7,13 +7,10 @@ import (
 	"unsafe"
 )
 
-// An idle relayed connection costs no more than half a kilobyte: this, and what
-// the loop notes for each of the two descriptors.
+// An idle relayed connection is this, and what the loop notes of two
+// descriptors. A byte more, and the allocator takes 320.
 func TestPairIsSmall(t *testing.T) {
-	const perDescriptor = 2 * 8 // the loop's table doubles when it grows
-	if n := unsafe.Sizeof(pair{}) + 2*perDescriptor; n > 448 {
+	if n := unsafe.Sizeof(pair{}); unsafe.Sizeof(uintptr(0)) == 8 && n > 288 {
 		t.Errorf("%d bytes", n)
-	} else {
-		t.Logf("%d bytes", n)
 	}
 }

@@ -51,7 +51,7 @@ func (p *pair) stopDialing(err error) bool {
 	}
 	r := p.outcome()
 	r.err = err
-	if d := p.dialing; d != nil {
+	if d := r.dialing; d != nil {
 		r.attempts = d.attempts
 		d.end()
 	}

@@ -117,10 +117,11 @@ func (r *Relay) init() {
 // Where ln is a kernel socket (tcp, unix) and so is Target, without layers and
 // hops, the connections live on event loops: without a goroutine, without a
 // buffer while no data flows, and with the same endings and records. The loops
-// then have ln's socket: accepting from it is Serve's alone. Goroutines serve
-// all else, and where the listener or Dialer have a Trace, or Dialer has an
-// Allow, OnAttempt or OnConnected, which a loop could not wait for. original: as
-// Target is served by goroutines too.
+// then have ln's socket: accepting from it is Serve's alone. A connection to a
+// target on this machine, which is connected at once, has its keep-alive when it
+// is a second old. Goroutines serve all else, and where the listener or Dialer
+// have a Trace, or Dialer has an Allow, OnAttempt or OnConnected, which a loop
+// could not wait for. original: as Target is served by goroutines too.
 //
 // The error is a *anysock.Error: KindAddress where Target makes no sense,
 // KindClosed after Shutdown, otherwise that of ln.AcceptContext.

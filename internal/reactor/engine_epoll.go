@@ -3,9 +3,7 @@
 package reactor
 
 import (
-	"runtime"
-	"sync/atomic"
-	"time"
+	"math"
 
 	"github.com/anysock/anysock/internal/sys"
 )
@@ -50,17 +48,45 @@ const Edges = true
 // handle is a Node's: its descriptor number.
 type handle = int32
 
+// Every event of a wait may be a listener's with a batch of connections, each of
+// which is relayed: generations suffice for that, or this does not compile.
+const _ = uint(math.MaxUint16 - 2*maxBatch*sys.EpollBatch)
+
 // An engine is what a Loop waits with: an epoll instance, the Nodes by
 // descriptor number, and an eventfd that ends the wait.
 type engine struct {
 	epoll *sys.Epoll
 	waker int
-	nodes []*Node
-	gen   uint32 // of the Node added last
+	pages []*page
+	gen   generation // of the Node added last
 	woken bool
-	busy  bool   // the last wait was a short one
-	alone bool   // there are processors without a loop
-	waits uint32 // so far
+	waiting
+}
+
+// A page is the Nodes of pageSize descriptor numbers. A table in one piece would
+// be copied to grow, and leave its copies as garbage that is larger than itself.
+type page [pageSize]*Node
+
+const pageSize = 1024
+
+// node is the Node of descriptor h, nil if there is none.
+func (e *engine) node(h handle) *Node {
+	if i := int(h) / pageSize; i < len(e.pages) && e.pages[i] != nil {
+		return e.pages[i][h%pageSize]
+	}
+	return nil
+}
+
+// enter makes n the Node of descriptor h; nil is none.
+func (e *engine) enter(h handle, n *Node) {
+	i := int(h) / pageSize
+	for i >= len(e.pages) {
+		e.pages = append(e.pages, nil)
+	}
+	if e.pages[i] == nil {
+		e.pages[i] = new(page)
+	}
+	e.pages[i][h%pageSize] = n
 }
 
 func (e *engine) open() error {
@@ -79,77 +105,26 @@ func (e *engine) open() error {
 		return err
 	}
 	e.epoll, e.waker = epoll, waker
-	running.Add(1)
+	e.waiting.begin()
 	return nil
 }
 
 func (e *engine) close() {
-	running.Add(-1)
+	e.waiting.end()
 	sys.RawClose(e.waker)
 	e.epoll.Close()
-}
-
-// A loop that is busy waits without telling the scheduler. Told each time, the
-// runtime's monitor would take the processor away and give it back, and look
-// every 20 µs whether it has to. The scheduler repeats the signals that end such
-// a wait, so a stop of the world does not wait for it. Other goroutines do where
-// each processor (GOMAXPROCS) has a loop: there it is short, and those that can
-// run have their turn before it.
-const (
-	brief        = 2 * time.Millisecond
-	briefCrowded = 50 * time.Microsecond
-	// looksAtCrowd is after how many waits the processors are counted anew.
-	looksAtCrowd = 1 << 14
-)
-
-// running counts the loops of this process.
-var running atomic.Int32
-
-// crowded reports whether the loops leave no processor for anybody else.
-func (e *engine) crowded() bool {
-	if e.waits%looksAtCrowd == 0 {
-		e.alone = int(running.Load()) < runtime.GOMAXPROCS(0)
-	}
-	e.waits++
-	return !e.alone
-}
-
-// wait waits for at most d, negative for ever.
-func (e *engine) wait(d time.Duration) (int, error) {
-	b := brief
-	if e.crowded() {
-		b = briefCrowded
-		runtime.Gosched()
-	}
-	if e.busy {
-		if d >= 0 {
-			b = min(b, d)
-		}
-		n, err := e.epoll.WaitBriefly(b)
-		if n > 0 {
-			return n, nil
-		}
-		e.busy = false
-		if err == nil && b == d {
-			return 0, nil
-		}
-	}
-	start := time.Now()
-	n, err := e.epoll.Wait(d)
-	e.busy = n > 0 && time.Since(start) < b
-	return n, err
 }
 
 // event is the i-th of what wait found; nil if nobody is to be told. The
 // generation 0 is the waker's.
 func (e *engine) event(i int) (*Node, sys.Events) {
 	key, found := e.epoll.Event(i)
-	gen := uint32(key >> 32)
+	gen := generation(key >> 32)
 	if gen == 0 {
 		e.woken = true
 		return nil, 0
 	}
-	if n := e.nodes[uint32(key)]; n != nil && n.gen == gen {
+	if n := e.node(handle(uint32(key))); n != nil && n.gen == gen {
 		return n, found
 	}
 	return nil, 0
@@ -170,21 +145,26 @@ func (e *engine) rest() bool {
 
 // all yields the Nodes that are open.
 func (e *engine) all(yield func(*Node) bool) {
-	for _, n := range e.nodes {
-		if n != nil && !yield(n) {
-			return
+	for _, p := range e.pages {
+		if p == nil {
+			continue
+		}
+		for _, n := range p {
+			if n != nil && !yield(n) {
+				return
+			}
 		}
 	}
 }
 
-func key(n *Node) uint64 { return uint64(n.gen)<<32 | uint64(uint32(n.handle)) }
+func key(h handle, gen generation) uint64 { return uint64(gen)<<32 | uint64(uint32(h)) }
 
 func (e *engine) modify(n *Node, want sys.Events) error {
-	return e.epoll.Modify(int(n.handle), want, key(n))
+	return e.epoll.Modify(int(n.handle), want, key(n.handle, n.gen))
 }
 
 func (e *engine) closeNode(n *Node) {
-	e.nodes[n.handle] = nil
+	e.enter(n.handle, nil)
 	sys.RawClose(int(n.handle))
 }
 
@@ -192,18 +172,12 @@ func (e *engine) closeNode(n *Node) {
 // error, which is want of kernel memory, h is the caller's still.
 func (l *Loop) Add(n *Node, h Handle, want sys.Events) error {
 	e := &l.engine
-	for len(e.nodes) <= int(h) {
-		e.nodes = append(e.nodes, nil)
-	}
-	e.gen++
-	if e.gen == 0 {
-		e.gen++
-	}
-	if err := e.epoll.Add(int(h), want, uint64(e.gen)<<32|uint64(uint32(h))); err != nil {
+	e.gen = e.gen.following()
+	if err := e.epoll.Add(int(h), want, key(handle(h), e.gen)); err != nil {
 		return err
 	}
 	n.handle, n.gen, n.want, n.owing, n.again = handle(h), e.gen, want, false, false
-	e.nodes[h] = n
+	e.enter(handle(h), n)
 	return nil
 }
 
@@ -215,7 +189,7 @@ func (l *Loop) Release(n *Node) Handle {
 	}
 	n.unlink()
 	h := Handle(n.handle)
-	l.engine.nodes[h] = nil
+	l.engine.enter(handle(h), nil)
 	n.gen = 0
 	_ = l.engine.epoll.Remove(int(h))
 	return h

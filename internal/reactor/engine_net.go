@@ -64,7 +64,7 @@ type handle = *port
 type engine struct {
 	ports map[*port]struct{} // not closed; the loop's goroutine only
 	found []finding          // by the last wait
-	gen   uint32             // of the Node added last
+	gen   generation         // of the Node added last
 	timer *time.Timer
 	bell  chan struct{} // rung when the wait has to look again
 	pumps sync.WaitGroup
@@ -78,7 +78,7 @@ type engine struct {
 type finding struct {
 	port *port
 	node *Node
-	gen  uint32
+	gen  generation
 	what sys.Events
 }
 
@@ -221,10 +221,7 @@ func (l *Loop) Add(n *Node, h Handle, want sys.Events) error {
 	if p.engine != e {
 		return errors.ErrUnsupported
 	}
-	e.gen++
-	if e.gen == 0 {
-		e.gen++
-	}
+	e.gen = e.gen.following()
 	n.handle, n.gen, n.want, n.owing = p, e.gen, want, false
 	e.ports[p] = struct{}{}
 	e.mu.Lock()

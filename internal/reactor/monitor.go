@@ -18,13 +18,18 @@ type Monitor struct {
 	lost     func(n *Node, silent time.Duration)
 	node     Node    // its timer
 	sent     []*Node // those that have sent something since they owed nothing
+	crowd    int     // how many have sent when it is worth looking who has gone
 	silences map[*Node]*sys.Silence
 }
+
+// minCrowd is how many closed Nodes a Monitor may hold on to, until its next
+// look.
+const minCrowd = 64
 
 // NewMonitor makes one that calls lost for a connection of which nothing was
 // heard for the bound.
 func (l *Loop) NewMonitor(bound time.Duration, lost func(n *Node, silent time.Duration)) *Monitor {
-	m := &Monitor{loop: l, bound: bound, lost: lost, silences: make(map[*Node]*sys.Silence)}
+	m := &Monitor{loop: l, bound: bound, lost: lost, crowd: minCrowd, silences: make(map[*Node]*sys.Silence)}
 	m.node.Source = m
 	return m
 }
@@ -36,9 +41,31 @@ func (m *Monitor) Owe(n *Node) {
 		return
 	}
 	n.owing = true
+	if len(m.sent) >= m.crowd {
+		m.forgetClosed()
+	}
 	m.sent = append(m.sent, n)
 	if !m.node.TimerSet() {
 		m.arm()
+	}
+}
+
+// forgetClosed lets go of the Nodes that are closed: where connections are short
+// there would soon be many more of them than of open ones.
+func (m *Monitor) forgetClosed() {
+	open := m.sent[:0]
+	for _, n := range m.sent {
+		if n.Open() {
+			open = append(open, n)
+		} else {
+			delete(m.silences, n)
+		}
+	}
+	clear(m.sent[len(open):])
+	m.sent = open
+	m.crowd = max(2*len(open), minCrowd)
+	if cap(open) < m.crowd { // what append grows by would be garbage again soon
+		m.sent = append(make([]*Node, 0, m.crowd), open...)
 	}
 }
 
@@ -53,7 +80,7 @@ func (*Monitor) Ready(sys.Events) {}
 func (m *Monitor) Expired() {
 	now := time.Now()
 	nodes := m.sent
-	m.sent = nil // a burst is no reason to keep so much
+	m.sent, m.crowd = nil, minCrowd // a burst is no reason to keep so much
 	for _, n := range nodes {
 		if !m.owes(n, now) {
 			n.owing = false
@@ -62,6 +89,7 @@ func (m *Monitor) Expired() {
 		}
 		m.sent = append(m.sent, n)
 	}
+	m.crowd = max(2*len(m.sent), minCrowd)
 	if len(m.sent) > 0 && !m.node.TimerSet() {
 		m.arm()
 	}

@@ -23,13 +23,21 @@ type Node struct {
 
 	next     *Node  // timers in the same slot
 	previous **Node // what points to this one; nil while the timer is not set
-	due      uint32 // tick
-	gen      uint32 // 0: not on a loop
-	want     sys.Events
 	handle   handle
+	due      uint32 // tick
+	want     sys.Events
+	gen      generation
 	owing    bool // a Monitor has it
 	again    bool // it is to be called again: see Again
 }
+
+// A generation tells a Node from the one that had its descriptor before, among
+// the events that one wait has found; 0 is not on a loop. There are more of them
+// than Nodes that are added while those events are handled.
+type generation uint16
+
+// following is the generation of the Node added next.
+func (g generation) following() generation { return max(1, g+1) }
 
 // Open reports whether the Node has a descriptor.
 func (n *Node) Open() bool { return n.gen != 0 }

@@ -91,22 +91,6 @@ func (fd *FD) Dead() bool {
 	return dead
 }
 
-// TakeError reads and thereby consumes the socket's pending error
-// (SO_ERROR). It is for the very last moment before Close: anywhere else the
-// error belongs to the read or write that will report it.
-func (fd *FD) TakeError() error { return fd.control(takeError) }
-
-func takeError(d int) error {
-	v, err := unix.GetsockoptInt(d, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return err
-	}
-	if v != 0 {
-		return unix.Errno(v)
-	}
-	return nil
-}
-
 // Liveness is what the kernel knows about the peer's silence (TCP_INFO).
 type Liveness struct {
 	Owed           int           // bytes not acknowledged, our end included

@@ -16,9 +16,6 @@ func (fd *FD) WaitAcked() error { return errors.ErrUnsupported }
 // Dead needs TCP_INFO: false here.
 func (fd *FD) Dead() bool { return false }
 
-// TakeError is a Linux refinement; here there is never an error to take.
-func (fd *FD) TakeError() error { return nil }
-
 // Liveness is what the kernel knows about the peer's silence.
 type Liveness struct {
 	Owed                                          int

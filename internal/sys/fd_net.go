@@ -49,13 +49,25 @@ func (fd *FD) dial(ctx context.Context, d net.Dialer, network, addr string) {
 // Adopt says ErrUnsupported.
 func Adopt(int) (*FD, error) { return nil, errors.ErrUnsupported }
 
-// FromConn says ErrUnsupported: the caller wraps the connection.
-func FromConn(interface {
+// FromConn builds an FD on a TCP or Unix stream connection of package net, which
+// must not be used otherwise from then on.
+func FromConn(c interface {
 	net.Conn
 	syscall.Conn
 },
 ) (*FD, error) {
-	return nil, errors.ErrUnsupported
+	fd := &FD{conn: c, local: fromNet(c.LocalAddr()), peer: fromNet(c.RemoteAddr())}
+	switch c := c.(type) {
+	case *net.TCPConn:
+	case *net.UnixConn:
+		if c.LocalAddr().Network() != "unix" {
+			return nil, errors.ErrUnsupported
+		}
+	default:
+		return nil, errors.ErrUnsupported
+	}
+	fd.family = fd.local.Family
+	return fd, nil
 }
 
 // Num is always -1.
@@ -110,21 +122,11 @@ func (fd *FD) FinishConnect() error {
 				return errno(fd.dialErr)
 			}
 			fd.local, fd.peer = fromNet(fd.conn.LocalAddr()), fromNet(fd.conn.RemoteAddr())
-			fd.applyOptions()
+			applyOptions(fd, fd.opts)
 			return nil
 		case <-timeout:
 			return os.ErrDeadlineExceeded
 		case <-fd.wake:
-		}
-	}
-}
-
-// applyOptions sets what the Socket was told; KeepAlive last, since package net
-// turns it on with the times.
-func (fd *FD) applyOptions() {
-	for _, o := range []Option{ReceiveBuffer, SendBuffer, NoDelay, KeepIdle, KeepInterval, KeepCount, KeepAlive} {
-		if v, ok := fd.opts[o]; ok {
-			_ = fd.SetInt(o, v) // a hint that failed stays a hint
 		}
 	}
 }
@@ -287,7 +289,7 @@ func (fd *FD) accept() (*FD, error) {
 		return nil, errno(err)
 	}
 	n := &FD{family: fd.family, conn: c, opts: fd.opts, local: fromNet(c.LocalAddr()), peer: fromNet(c.RemoteAddr())}
-	n.applyOptions()
+	applyOptions(n, fd.opts)
 	return n, nil
 }
 
@@ -365,8 +367,42 @@ func (fd *FD) SetInt(o Option, v int) error {
 // Int says ErrUnsupported.
 func (fd *FD) Int(Option) (int, error) { return 0, errors.ErrUnsupported }
 
-// Unread says ErrUnsupported.
-func (fd *FD) Unread() (int, error) { return 0, errors.ErrUnsupported }
+// Unread is the number of bytes that wait to be received, where the platform
+// tells; ErrUnsupported elsewhere.
+func (fd *FD) Unread() (int, error) {
+	if err := checkAgain(CallUnread); err != nil {
+		return 0, err
+	}
+	return fd.ask(unread)
+}
+
+// TakeError reads and thereby consumes the socket's pending error, where the
+// platform tells. It is for the very last moment before Close: anywhere else the
+// error belongs to the read or write that will report it.
+func (fd *FD) TakeError() error {
+	v, err := fd.ask(pendingError)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil
+	case err != nil:
+		return err
+	case v != 0:
+		return syscall.Errno(v)
+	}
+	return nil
+}
+
+// ask calls f with the descriptor.
+func (fd *FD) ask(f func(n uintptr) (int, error)) (v int, err error) {
+	rc := fd.SyscallConn()
+	if rc == nil {
+		return 0, errors.ErrUnsupported
+	}
+	if cerr := rc.Control(func(n uintptr) { v, err = f(n) }); cerr != nil {
+		return 0, errno(cerr)
+	}
+	return v, err
+}
 
 // checkAgain asks the switch again when that says EINTR: package net never
 // reports it.

@@ -35,6 +35,7 @@ type FD struct {
 	local  Addr
 	peer   Addr
 	family Family
+	opts   map[Option]int // a listener's, that accepted sockets do not inherit
 
 	// receiving side
 	rflags int32
@@ -337,7 +338,8 @@ func (fd *FD) shutdown(how int) error {
 	})
 }
 
-// Accept waits for a connection (accept4(2)) and returns it. The error is the
+// Accept waits for a connection (accept4(2)) and returns it, with the options
+// that were set before Listen. The error is the
 // errno as it came: EMFILE, ENFILE, ENOBUFS and ENOMEM leave the listener
 // alive, ECONNABORTED concerns one connection only.
 func (fd *FD) Accept() (*FD, error) {
@@ -379,6 +381,7 @@ func (fd *FD) Accept() (*FD, error) {
 		c.Close()
 		return nil, err
 	}
+	applyOptions(c, fd.opts)
 	return c, nil
 }
 
@@ -470,6 +473,22 @@ func (fd *FD) Unread() (int, error) {
 		})
 	})
 	return n, err
+}
+
+// TakeError reads and thereby consumes the socket's pending error
+// (SO_ERROR). It is for the very last moment before Close: anywhere else the
+// error belongs to the read or write that will report it.
+func (fd *FD) TakeError() error { return fd.control(takeError) }
+
+func takeError(d int) error {
+	v, err := unix.GetsockoptInt(d, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if v != 0 {
+		return unix.Errno(v)
+	}
+	return nil
 }
 
 func retryEINTR(f func() error) error {

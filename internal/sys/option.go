@@ -20,3 +20,20 @@ const (
 	KeepCount                   // TCP_KEEPCNT
 	MaxRetransmit               // TCP_RTO_MAX_MS, milliseconds, Linux 6.15
 )
+
+// connections are the options of a connection, as they are set on one: KeepAlive
+// last, since package net turns it on with the times.
+var connections = []Option{ReceiveBuffer, SendBuffer, LowWater, NoDelay, KeepIdle, KeepInterval, KeepCount, MaxRetransmit, KeepAlive}
+
+// applyOptions sets on a connection what its Socket, or its listener's, was told.
+// A hint that fails stays a hint.
+func applyOptions(fd *FD, opts map[Option]int) {
+	if len(opts) == 0 {
+		return
+	}
+	for _, o := range connections {
+		if v, ok := opts[o]; ok {
+			_ = fd.SetInt(o, v)
+		}
+	}
+}

@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// optionsInherited: an accepted socket has the options of its listener (tcp(7)).
+const optionsInherited = true
+
 func openSocket(domain int) (int, error) {
 	return unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 }

@@ -11,6 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// optionsInherited: which options an accepted socket has differs, so that all are
+// set again.
+const optionsInherited = false
+
 // openSocket and accept set the flags under the fork lock, since not every
 // one of these platforms can set them in the same call.
 func openSocket(domain int) (int, error) {

@@ -54,3 +54,9 @@ func RawSelf(fd int) RawAddr {
 
 // Port is a TCP address's port.
 func (a RawAddr) Port() uint16 { return a.port }
+
+// WithPort is the address with another port.
+func (a RawAddr) WithPort(port uint16) RawAddr {
+	a.port = port
+	return a
+}

@@ -16,7 +16,7 @@ import (
 type Socket struct {
 	family Family
 	bound  *Addr
-	held   net.Listener // Bind's: package net binds and listens in one
+	held   net.Listener // of a Unix path: package net binds and listens in one
 	opts   map[Option]int
 }
 
@@ -74,10 +74,10 @@ func (s *Socket) SetInterface(string) error { return errors.ErrUnsupported }
 // SetMode says ErrUnsupported.
 func (s *Socket) SetMode(uint32) error { return errors.ErrUnsupported }
 
-// Bind listens at once, since package net has no other way to take a name and
-// to say which one it was; Connect gives that up and takes the name again. Who
-// connects before Listen is queued. With BindNoPort and port 0 nothing is taken
-// before Connect, and only the address is looked at.
+// Bind takes a Unix path by listening on it at once: who connects before Listen
+// is queued. An IP address is only tried, and a free port chosen: package net
+// binds where it listens or connects, so that nothing is held until then, and a
+// conflict may show late.
 func (s *Socket) Bind(a Addr) error {
 	if err := checkAgain(CallBind); err != nil {
 		return err
@@ -93,12 +93,13 @@ func (s *Socket) Bind(a Addr) error {
 	if err != nil {
 		return err
 	}
-	if a.Family.Inet() {
-		// The wildcard of both families stays what it was.
-		a = IPAddr(netip.AddrPortFrom(a.IP.Addr(), fromNet(ln.Addr()).IP.Port()))
+	s.bound = &a
+	if a.Family == Unix {
+		s.held = ln
+		return nil
 	}
-	s.held, s.bound = ln, &a
-	return nil
+	a.IP = netip.AddrPortFrom(a.IP.Addr(), fromNet(ln.Addr()).IP.Port())
+	return errno(ln.Close())
 }
 
 // ownAddress says EADDRNOTAVAIL of an address that is not this machine's.
@@ -208,7 +209,7 @@ func (s *Socket) Connect(a Addr) (*FD, error) {
 	return fd, nil
 }
 
-// letGo gives up what Bind listened on, for a connection from there.
+// letGo gives up the path that Bind listened on, for a connection from there.
 func (s *Socket) letGo() error {
 	ln := s.held
 	if ln == nil {
@@ -216,7 +217,7 @@ func (s *Socket) letGo() error {
 	}
 	s.held = nil
 	err := ln.Close()
-	if s.family == Unix && s.bound.Path[0] != '@' {
+	if s.bound.Path[0] != '@' {
 		err = errors.Join(err, os.Remove(s.bound.Path))
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 type Socket struct {
 	n      int
 	family Family
+	opts   map[Option]int // for accepted sockets; nil where they inherit them
 }
 
 // Open makes a stream socket (socket(2)): non-blocking, closed on exec, and
@@ -52,7 +53,16 @@ func (s *Socket) Family() Family { return s.family }
 
 // SetInt sets an option (setsockopt(2)); ErrUnsupported where the platform
 // has no such option.
-func (s *Socket) SetInt(o Option, v int) error { return setInt(s.n, o, v) }
+func (s *Socket) SetInt(o Option, v int) error {
+	err := setInt(s.n, o, v)
+	if err == nil && !optionsInherited {
+		if s.opts == nil {
+			s.opts = make(map[Option]int)
+		}
+		s.opts[o] = v
+	}
+	return err
+}
 
 // Int reads an option (getsockopt(2)).
 func (s *Socket) Int(o Option) (int, error) { return getInt(s.n, o) }
@@ -106,6 +116,7 @@ func (s *Socket) Listen(backlog int) (*FD, error) {
 	if err != nil {
 		return nil, err
 	}
+	fd.opts = s.opts
 	if err := fd.learnLocal(); err != nil {
 		fd.Close()
 		return nil, err

@@ -226,7 +226,11 @@ func TestOurEnd(t *testing.T) {
 		}
 		p.closeFrame(1000, "")
 		p.wantEOF() // without a pong or a second close frame behind ours
-		if end := <-done; end.How != anysock.Graceful || end.By != anysock.Us || end.Drained != 10 || end.AckedBy != anysock.AckedKernel {
+		acked := anysock.AckedNone
+		if c.Caps().Has(anysock.CapCloseAck) {
+			acked = anysock.AckedKernel
+		}
+		if end := <-done; end.How != anysock.Graceful || end.By != anysock.Us || end.Drained != 10 || end.AckedBy != acked {
 			t.Errorf("the ending is %v", end)
 		}
 	})
@@ -236,6 +240,9 @@ func TestOurEnd(t *testing.T) {
 // has lost it: that is no graceful end.
 func TestUndelivered(t *testing.T) {
 	bothSides(t, func(t *testing.T, p *rawPeer, c *anysock.Conn) {
+		if !c.Caps().Has(anysock.CapCloseAck) {
+			t.Skip("this platform does not tell what was acknowledged: the kernel may have taken all")
+		}
 		if err := c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}

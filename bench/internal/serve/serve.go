@@ -105,14 +105,22 @@ func FixedPort(address string) (fixed string, release func(), err error) {
 	return net.JoinHostPort(host, strconv.Itoa(bound.(*syscall.SockaddrInet4).Port)), release, nil
 }
 
-// Listen listens on TCP as package net does for a server that sets nothing,
-// but without MPTCP, which costs and which no other candidate has.
-func Listen(address string) (*net.TCPListener, error) {
+// Goroutines listens on TCP as package net does for a server that sets nothing,
+// but without MPTCP, which costs and which no other candidate has. Each
+// connection is handled by a goroutine of its own, which closes it.
+func Goroutines(address string, announce func(string), handle func(*net.TCPConn)) error {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
 	ln, err := config.Listen(context.Background(), "tcp4", address)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return ln.(*net.TCPListener), nil
+	announce(ln.Addr().String())
+	for {
+		c, err := ln.(*net.TCPListener).AcceptTCP()
+		if err != nil {
+			return err
+		}
+		go handle(c) // ends with its connection
+	}
 }

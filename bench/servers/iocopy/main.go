@@ -16,18 +16,7 @@ import (
 func main() { serve.Main(run) }
 
 func run(a serve.Arguments, announce func(string)) error {
-	ln, err := serve.Listen(a.Address)
-	if err != nil {
-		return err
-	}
-	announce(ln.Addr().String())
-	for {
-		in, err := ln.AcceptTCP()
-		if err != nil {
-			return err
-		}
-		go pass(in, a.Target) // ends with its connections
-	}
+	return serve.Goroutines(a.Address, announce, func(in *net.TCPConn) { pass(in, a.Target) })
 }
 
 func pass(in *net.TCPConn, target string) {

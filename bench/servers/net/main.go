@@ -12,18 +12,7 @@ import (
 func main() { serve.Main(run) }
 
 func run(a serve.Arguments, announce func(string)) error {
-	ln, err := serve.Listen(a.Address)
-	if err != nil {
-		return err
-	}
-	announce(ln.Addr().String())
-	for {
-		c, err := ln.AcceptTCP()
-		if err != nil {
-			return err
-		}
-		go echo(c, a.Buffer) // ends with its connection
-	}
+	return serve.Goroutines(a.Address, announce, func(c *net.TCPConn) { echo(c, a.Buffer) })
 }
 
 func echo(c *net.TCPConn, size int) {
