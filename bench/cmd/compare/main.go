@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -47,7 +48,9 @@ type options struct {
 	list       bool
 	sets       string
 	work, only string
+	base       string
 	file       string
+	samples    string
 	threads    int
 	plan       compare.Plan
 }
@@ -58,6 +61,8 @@ func parse() options {
 	flag.StringVar(&o.sets, "set", "all", "sets to run, separated by commas")
 	flag.StringVar(&o.work, "work", "", "regular expression of the works' names")
 	flag.StringVar(&o.only, "only", "", "regular expression of the candidates' names")
+	flag.StringVar(&o.base, "base", "", "`candidate` that the others are compared with, and that is measured a second time, instead of the set's own")
+	flag.StringVar(&o.samples, "samples", "", "`file` to which every slot is added, as a line of JSON")
 	flag.StringVar(&o.file, "o", "", "Markdown `file` in which the sections of these sets are replaced or added")
 	flag.IntVar(&o.plan.Rounds, "rounds", 12, "slots of each candidate in a work")
 	flag.IntVar(&o.threads, "threads", 1, "threads or loops of the servers, in works that do not say; with more than one they may use the load's core too")
@@ -72,8 +77,8 @@ func run(ctx context.Context) error {
 	if flag.NArg() > 0 || o.plan.Rounds < 1 || o.threads < 1 || o.plan.Slot < time.Millisecond || o.plan.Warmup < time.Millisecond {
 		return errors.New("usage: no arguments, -rounds and -threads at least 1, -slot and -warmup at least 1ms")
 	}
-	if o.file != "" && (o.work != "" || o.only != "" || o.threads != 1) {
-		return errors.New("-o replaces the whole section of a set: it goes without -work, -only and -threads")
+	if o.file != "" && (o.work != "" || o.only != "" || o.base != "" || o.threads != 1) {
+		return errors.New("-o replaces the whole section of a set: it goes without -work, -only, -base and -threads")
 	}
 	chosen, err := choose(o)
 	if err != nil {
@@ -94,6 +99,14 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer b.Tools.Remove()
+	if o.samples != "" {
+		f, err := os.OpenFile(o.samples, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		b.Samples = json.NewEncoder(f)
+	}
 	var total time.Duration
 	for _, s := range chosen {
 		total += s.Estimate(o.plan)
@@ -172,6 +185,11 @@ func choose(o options) ([]compare.Set, error) {
 		s.Works = slices.DeleteFunc(s.Works, func(w compare.Work) bool { return !work.MatchString(w.Name) })
 		for j := range s.Works {
 			s.Works[j].Threads = max(s.Works[j].Threads, o.threads)
+		}
+		if o.base != "" {
+			if err := s.CompareWith(o.base); err != nil {
+				return nil, err
+			}
 		}
 		s.Candidates = slices.DeleteFunc(s.Candidates, func(c compare.Candidate) bool { return !only.MatchString(c.Name) })
 		if len(s.Candidates) == 0 || len(s.Works) == 0 && len(s.Points) == 0 {

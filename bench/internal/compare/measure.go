@@ -85,6 +85,15 @@ func (b *Bench) Measure(ctx context.Context, log io.Writer, p Plan, w Work, cand
 				continue
 			}
 			rows[i].Samples = append(rows[i].Samples, sample)
+			if b.Samples != nil {
+				if err := b.Samples.Encode(struct {
+					Work, Candidate string
+					Round           int
+					Sample
+				}{w.Name, rows[i].Candidate, round, sample}); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	return rows, ctx.Err()

@@ -6,6 +6,7 @@ package compare
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ type Bench struct {
 	ServerCPUs []int // for one thread; a server with more may use all
 	LoadCPUs   []int
 	AllCPUs    []int
+	Samples    *json.Encoder // where every slot is written too; nil is nowhere
 }
 
 // A session is a candidate at work under load.
@@ -83,7 +85,7 @@ func (b *Bench) startServer(ctx context.Context, c Candidate, w Work, o order, s
 		return err
 	}
 	if w.MaxProcs > 0 {
-		cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", w.MaxProcs))
+		cmd.Env = append(cmd.Environ(), fmt.Sprintf("GOMAXPROCS=%d", w.MaxProcs))
 	}
 	cpus := b.ServerCPUs
 	if w.threads() > 1 {

@@ -86,6 +86,21 @@ func named(all []Candidate, names ...string) []Candidate {
 	return slices.DeleteFunc(all, func(c Candidate) bool { return !slices.Contains(names, c.Name) })
 }
 
+// CompareWith makes the candidate of that name the base, and measures it twice.
+func (s *Set) CompareWith(name string) error {
+	if s.Base == "" {
+		return fmt.Errorf("in the set %s nothing is compared with a base", s.Name)
+	}
+	s.Candidates = slices.DeleteFunc(s.Candidates, func(c Candidate) bool { return strings.HasSuffix(c.Name, Again) })
+	i := slices.IndexFunc(s.Candidates, func(c Candidate) bool { return c.Name == name })
+	if i < 0 {
+		return fmt.Errorf("there is no candidate %q in the set %s", name, s.Name)
+	}
+	s.Base = name
+	s.Candidates = append(s.Candidates, again(s.Candidates[i]))
+	return nil
+}
+
 // Estimate is how long a run takes.
 func (s Set) Estimate(p Plan) time.Duration {
 	var total time.Duration
