@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ func start(t testing.TB, prefix []string, role string, env []string) *Child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv := append(prefix[:len(prefix):len(prefix)], exe)
+	argv := slices.Concat(prefix, []string{exe})
 	c := &Child{t: t, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string, maxLines), ended: make(chan struct{})}
 	// The race detector would hold a process up for a second at its exit.
 	c.cmd.Env = append(append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0"), env...)
