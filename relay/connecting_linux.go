@@ -28,20 +28,6 @@ type destination struct {
 	usual atomic.Pointer[sys.RawAddr]
 }
 
-// notice takes note of the outbound leg's own address.
-func (p *pair) notice(local sys.RawAddr) {
-	if local.Port() == 0 {
-		return
-	}
-	host := local.WithPort(0)
-	if p.to.usual.Load() == nil {
-		p.to.usual.CompareAndSwap(nil, &host)
-	}
-	if *p.to.usual.Load() == host {
-		p.port = local.Port()
-	}
-}
-
 func destinations(addrs []sys.Addr) []*destination {
 	var ds []*destination
 	for _, a := range addrs {
@@ -67,6 +53,21 @@ func (p *pair) connect(to *destination, m made) bool {
 		return false
 	}
 	return true
+}
+
+// notice takes note of the outbound leg's own address.
+func (p *pair) notice(local sys.RawAddr) {
+	if local.Port() == 0 {
+		return
+	}
+	host := local.WithPort(0)
+	if p.to.usual.Load() == nil {
+		first := host
+		p.to.usual.CompareAndSwap(nil, &first)
+	}
+	if *p.to.usual.Load() == host {
+		p.port = local.Port()
+	}
 }
 
 // A made is a socket that connects.

@@ -14,28 +14,25 @@ import (
 
 // This file waits for events, in the company of the program's other goroutines.
 //
-// Where there are processors (GOMAXPROCS) without a loop, a loop that is busy
-// waits without telling the scheduler. Told each time, the runtime's monitor
-// would take the processor away and give it back, and look every 20 µs whether
-// it has to. The signals that stop the world end such a wait.
+// A loop looks without waiting, and only if it has found nothing tells the
+// scheduler that it waits. A wait that is bounded by 50 µs to 2 ms, and of which
+// the scheduler is not told, costs more instead of less where it is often in
+// vain or sleeps: the kernel has to set its clock each time. For one message
+// every 60 µs that was a third more.
 //
-// Where each processor has a loop, the others have none but the loops'. There a
-// loop looks without waiting, then lets those run that can, and if it has found
-// nothing tells the scheduler that it waits: for a message every 60 µs that
-// costs as much as a C program's wait, and a fifth less than one with a timeout
-// of 50 or 500 µs, for which the kernel has to set its clock. Nobody would look
-// after other goroutines' sockets and files meanwhile but the runtime's monitor,
-// every 10 ms, so the loop has the scheduler do so once in a turn. With one
-// processor, and one or 64 connections of the loop that never rest, half of the
-// round trips of package net take less than 0.8 and 0.5 ms; without turns it was
-// 7.8 ms. A sleep is 30 to 160 µs too long and a read of a file takes 20 to
-// 40 µs, with and without (Linux 6.18, Go 1.26).
+// Where each processor (GOMAXPROCS) has a loop, the other goroutines have none
+// but the loops', which therefore lets those run that can before it handles what
+// it has found. But nobody looks after the sockets and files that goroutines
+// wait for, as long as some goroutine can run, but the runtime's monitor, every
+// 10 ms: so the loop has the scheduler do so once in a turn. With one processor,
+// and one or 64 connections of the loop that never rest, a round trip of package
+// net takes 0.5 to 0.8 ms at the median; without turns it was 7.8 ms. A sleep is
+// 30 to 160 µs too long and a read of a file takes 20 to 40 µs, with and without
+// (Linux 6.18, Go 1.26).
 
 const (
-	// brief bounds a wait that the scheduler is not told of.
-	brief = 2 * time.Millisecond
-	// turn is how long other goroutines' sockets are not looked after by a loop
-	// that every processor has one of, unless it rests.
+	// turn is how long a loop that is busy keeps a processor, which other
+	// goroutines need, to those that can run.
 	turn = time.Millisecond
 	// looksAtCrowd is after how many waits the processors are counted anew.
 	looksAtCrowd = 1 << 14
@@ -46,11 +43,10 @@ var running atomic.Int32
 
 // waiting is what an engine knows of its waits.
 type waiting struct {
-	busy    bool   // the last one was short
-	alone   bool   // there are processors without a loop
-	count   uint32 // so far
-	visited time.Time
-	others  turnstile
+	alone  bool      // there are processors without a loop
+	count  uint32    // of waits so far
+	turned time.Time // the turnstile was passed
+	others turnstile
 }
 
 func (w *waiting) begin() {
@@ -74,38 +70,19 @@ func (w *waiting) crowded() bool {
 
 // wait waits for at most d, negative for ever.
 func (e *engine) wait(d time.Duration) (int, error) {
-	if e.crowded() {
-		return e.waitAmongOthers(d)
-	}
-	b := brief
-	if e.busy {
-		if d >= 0 {
-			b = min(b, d)
-		}
-		n, err := e.epoll.WaitBriefly(b)
-		if n > 0 {
-			return n, nil
-		}
-		e.busy = false
-		if err == nil && b == d {
-			return 0, nil
+	crowded := e.crowded()
+	if crowded {
+		if now := time.Now(); now.Sub(e.turned) >= turn {
+			e.turned = now
+			e.others.pass()
 		}
 	}
-	start := time.Now()
-	n, err := e.epoll.Wait(d)
-	e.busy = n > 0 && time.Since(start) < b
-	return n, err
-}
-
-func (e *engine) waitAmongOthers(d time.Duration) (int, error) {
-	if now := time.Now(); now.Sub(e.visited) >= turn {
-		e.visited = now
-		e.others.pass()
+	n, err := e.epoll.Look()
+	if crowded {
+		runtime.Gosched()
 	}
-	n, err := e.epoll.WaitBriefly(0)
-	runtime.Gosched()
-	if n > 0 || err == nil && d == 0 {
-		return n, nil
+	if n > 0 || d == 0 {
+		return n, err
 	}
 	return e.epoll.Wait(d)
 }

@@ -354,16 +354,12 @@ func (e *Epoll) Wait(d time.Duration) (int, error) {
 	return e.waited(n, no)
 }
 
-// WaitBriefly is Wait for those who know that it will not take long: it does
-// not tell the scheduler, whose signals end the wait (EINTR). Other goroutines may
-// have to wait as long, so d must be a few milliseconds at most.
-// ENOSYS: the kernel is older than 5.11.
-func (e *Epoll) WaitBriefly(d time.Duration) (int, error) {
+// Look is Wait for no time at all. It does not tell the scheduler.
+func (e *Epoll) Look() (int, error) {
 	if err := check(CallPoll, e.fd); err != nil {
 		return 0, ignoreEINTR(err)
 	}
-	t := unix.NsecToTimespec(int64(d))
-	n, _, no := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), EpollBatch, uintptr(unsafe.Pointer(&t)), 0, 0)
+	n, _, no := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), EpollBatch, 0, 0, 0)
 	return e.waited(n, no)
 }
 
