@@ -345,16 +345,16 @@ func (c *Conn) awaitAcks(ctx context.Context, patience time.Duration, o *outcome
 		}
 		err := c.s.WaitAcked()
 		switch {
-		case err == nil:
-			o.ackedBy = c.acknowledger()
-			// A reset that came after the acknowledgement still says that the
-			// peer gave up.
+		case err == nil, errors.Is(err, errors.ErrUnsupported):
+			if err == nil {
+				o.ackedBy = c.acknowledger()
+			} // else nobody acknowledges, whatever was declared
+			// A reset that came after the acknowledgement, or after the peer's
+			// end, still says that the peer gave up.
 			if reason := c.s.TakeError(); reason != nil {
 				_ = c.fail(OpDisconnect, reason)
 			}
 			return nil
-		case errors.Is(err, errors.ErrUnsupported):
-			return nil // nobody acknowledges, whatever was declared
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if ctx.Err() == nil && !c.is(flagFailed) && !p.progress() {
 				o.unacked = c.unackedBytes()

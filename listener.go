@@ -366,7 +366,7 @@ func (k *kernelAcceptor) accept() (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !optionsInherited || k.inherited {
+	if k.inherited {
 		if err := k.opts.apply(fd.Family(), fd.SetInt); err != nil {
 			fd.Close()
 			return nil, err

@@ -3,7 +3,6 @@
 package anysock
 
 const (
-	acksKnown        = false // see internal/sys: no acknowledgement, so no CapCloseAck
-	peekWorks        = false // Peek keeps a buffer
-	optionsInherited = true  // package sys sets them again on accepted sockets
+	acksKnown = false // see internal/sys: no acknowledgement, so no CapCloseAck
+	peekWorks = false // Peek keeps a buffer
 )
