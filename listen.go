@@ -10,11 +10,11 @@ import (
 // value is ready; what an address says by its options goes before the fields.
 type ListenConfig struct {
 	// Backlog is how many connections may wait to be accepted; it reaches the
-	// kernel. 0 is DefaultBacklog.
+	// kernel, except on Windows, where package net chooses. 0 is DefaultBacklog.
 	Backlog int
 	// NoReuseAddr leaves SO_REUSEADDR off. It is on by default, so that a
 	// restarted server gets its port back at once; a port that somebody
-	// listens on is still refused.
+	// listens on is still refused. On Windows it is package net's choice.
 	NoReuseAddr bool
 	// ReusePort lets several listeners share the port (SO_REUSEPORT).
 	ReusePort bool

@@ -336,7 +336,8 @@ func (s *Socket) localName() string {
 
 // Listen makes the bound socket accept connections (listen(2)) and uses it
 // up. The backlog reaches the kernel, which caps it at net.core.somaxconn and
-// admits one more; 0 is DefaultBacklog. Without Bind it is KindState.
+// admits one more; 0 is DefaultBacklog. On Windows package net chooses it.
+// Without Bind it is KindState.
 func (s *Socket) Listen(backlog int) (*Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

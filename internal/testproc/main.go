@@ -67,7 +67,6 @@ func (f Frame) left(before int) error {
 			return err
 		}
 	}
-	sys.CloseIdlePipes()
 	patience := f.Patience
 	if patience == 0 {
 		patience = Patience
@@ -80,7 +79,9 @@ func (f Frame) left(before int) error {
 	if err != nil {
 		return fmt.Errorf("goroutines left behind: %w", err)
 	}
-	// The runtime closes descriptors of finished programs in its own time.
+	// What the last goroutines have put back. The runtime closes descriptors of
+	// finished programs in its own time.
+	sys.CloseIdlePipes()
 	after := Descriptors()
 	for len(after) > before && time.Now().Before(end) {
 		<-time.After(10 * time.Millisecond)
