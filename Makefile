@@ -90,7 +90,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		echo "$$(dirname $$file) $${name#func }"; \
 		$(GO) test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" </dev/null; done
 
-bench: ## compare with other servers and relays, into docs/BENCHMARKS.md (ten minutes)
+bench: ## compare with other servers and relays, into docs/BENCHMARKS.md (a quarter of an hour)
 	$(GO) -C bench run ./cmd/compare -o ../docs/BENCHMARKS.md
 
 bench-library: ## Conn against the libraries used bare; BENCH=regexp chooses

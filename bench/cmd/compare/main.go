@@ -4,7 +4,7 @@
 // results as Markdown. Run it inside the module bench:
 //
 //	go -C bench run ./cmd/compare -list
-//	go -C bench run ./cmd/compare                                  # everything, about ten minutes
+//	go -C bench run ./cmd/compare                                  # everything, about a quarter of an hour
 //	go -C bench run ./cmd/compare -o ../docs/BENCHMARKS.md         # and put it there
 //	go -C bench run ./cmd/compare -set echo -work '^64$' -only 'anysock|gnet'
 //
