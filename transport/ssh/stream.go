@@ -56,6 +56,8 @@ type stream struct {
 	sentClose chan struct{}
 	once      struct{ close, goodbye sync.Once }
 
+	sendingEnd sync.Mutex // held from before our end goes out until sentEnd says so
+
 	mu      sync.Mutex // guards what follows
 	endsNow bool       // our end is on its way, and may be there already
 	sentEnd bool       // our end is out
@@ -115,7 +117,7 @@ func (s *stream) aborted() bool {
 		if ok {
 			refuse(req)
 		}
-		return !ok
+		return !ok && !s.endWasOut()
 	default:
 	}
 	// The library tells of the end a moment before it closes the queue of
@@ -130,10 +132,20 @@ func (s *stream) aborted() bool {
 	defer grace.Stop()
 	select {
 	case err := <-sent:
-		return err != nil && isEOF(err)
+		return err != nil && isEOF(err) && !s.endWasOut()
 	case <-grace.C:
 		return false // it cannot be sent now: no close was
 	}
+}
+
+// endWasOut reports, of a channel that is closed, whether our end went out
+// before: then the close was its answer.
+func (s *stream) endWasOut() bool {
+	s.sendingEnd.Lock() // shortly: nothing is sent any more
+	defer s.sendingEnd.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sentEnd
 }
 
 // seenEnd is a request of the channel that asks for nothing (RFC 4254 section
@@ -260,12 +272,17 @@ func (s *stream) sendEnd() error {
 	s.mu.Lock()
 	s.endsNow = true // the answer can be faster than we are
 	s.mu.Unlock()
-	if err := s.ch.CloseWrite(); err != nil {
+	s.sendingEnd.Lock()
+	err := s.ch.CloseWrite()
+	if err == nil {
+		s.mu.Lock()
+		s.sentEnd = true
+		s.mu.Unlock()
+	}
+	s.sendingEnd.Unlock()
+	if err != nil {
 		return s.sendError(err)
 	}
-	s.mu.Lock()
-	s.sentEnd = true
-	s.mu.Unlock()
 	s.goodbye()
 	return nil
 }
