@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // This file holds the tests of the low-water mark and of waiting with a
@@ -162,7 +163,7 @@ func TestWaitTimeout(t *testing.T) {
 		if s := readAll(t, c); len(s) != 3 {
 			t.Errorf("read %d bytes, want 3", len(s))
 		}
-		if r, err := c.Wait(soon(t), anysock.Writable, 0); !hasEpoll(t) {
+		if r, err := c.Wait(soon(t), anysock.Writable, 0); !testproc.HasEpoll(t) {
 			wantErrorKind(t, "Wait for room", err, anysock.KindUnsupported)
 		} else if err != nil || r&anysock.Writable == 0 {
 			t.Errorf("Wait for room = %v, %v", r, err)

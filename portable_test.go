@@ -1,11 +1,11 @@
 package anysock_test
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/anysock/anysock"
 	"github.com/anysock/anysock/internal/sys"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // What a platform may lack, for tests of just that: docs/ARCHITECTURE.md.
@@ -35,23 +35,10 @@ func needAcks(t testing.TB) {
 	}
 }
 
-// hasEpoll reports whether there is a Selector, and Wait for more than what
-// reading tells.
-func hasEpoll(t testing.TB) bool {
-	t.Helper()
-	s, err := anysock.NewSelector()
-	if errors.Is(err, errors.ErrUnsupported) {
-		return false
-	}
-	must(t, "NewSelector", err)
-	must(t, "close", s.Close())
-	return true
-}
-
 // needEpoll skips a test of that where there is none.
 func needEpoll(t testing.TB) {
 	t.Helper()
-	if !hasEpoll(t) {
+	if !testproc.HasEpoll(t) {
 		t.Skip("this platform has no epoll")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/anysock/anysock"
+	"github.com/anysock/anysock/internal/testproc"
 )
 
 // unixPair is lc over a Unix socket, whose own abort is an end.
@@ -36,20 +37,6 @@ func addressPair(t *testing.T, listen string, dial func(bound string) string) (x
 		_ = y.Abort()
 	})
 	return x, y
-}
-
-// hasEpoll reports whether the platform tells of a reset without reading.
-func hasEpoll(t *testing.T) bool {
-	t.Helper()
-	s, err := anysock.NewSelector()
-	if errors.Is(err, errors.ErrUnsupported) {
-		return false
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = s.Close()
-	return true
 }
 
 // waitFailed waits until c is known to have failed, without reading it.
@@ -124,7 +111,7 @@ func TestAbortBehindUnreadData(t *testing.T) {
 			if err := x.AbortAs(anysock.AbortedByUs, &AbortError{CodeProgram, "enough"}); err != nil {
 				t.Fatal(err)
 			}
-			if name == "mem" || name == "tcp" && hasEpoll(t) {
+			if name == "mem" || name == "tcp" && testproc.HasEpoll(t) {
 				waitFailed(t, y)
 			}
 			s, err := readAll(y)

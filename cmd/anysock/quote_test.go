@@ -7,13 +7,9 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
-)
 
-// hostile are texts that a terminal or a log would obey.
-var hostile = []string{
-	"a\x1b[31mred", "line\nforged: line", "a\rb", "bell\a", "\x00", "\x7f", "C1 \u009b31m", "\u202egnp.exe", "\u2066x\u2069",
-	"no utf-8 \xff\xfe", "zero\u200bwidth", "\u2028", "tag \U000e0041", "half \xe2\x82",
-}
+	"github.com/anysock/anysock/internal/printable"
+)
 
 func isSafe(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
@@ -21,7 +17,7 @@ func isSafe(s string) bool {
 
 func TestJSONLinesAreSafeAndMeanTheSame(t *testing.T) {
 	t.Parallel()
-	for _, s := range hostile {
+	for _, s := range printable.Hostile {
 		var b bytes.Buffer
 		if err := json.NewEncoder(jsonLines{&b}).Encode(s); err != nil {
 			t.Fatal(err)

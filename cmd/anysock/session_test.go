@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/anysock/anysock"
+
+	"github.com/anysock/anysock/internal/printable"
 )
 
 // command is anysock as a program.
@@ -525,7 +527,7 @@ func TestSessionLosesNothing(t *testing.T) {
 // Arguments with control characters come out quoted.
 func TestHostileArguments(t *testing.T) {
 	t.Parallel()
-	for i, arg := range hostile {
+	for i, arg := range printable.Hostile {
 		if strings.Contains(arg, "\x00") {
 			continue // no argument can have it
 		}

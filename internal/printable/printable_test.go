@@ -7,19 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// hostile are texts that a terminal or a log would obey.
-var hostile = []string{
-	"a\x1b[31mred", "line\nforged: line", "a\rb", "bell\a", "\x00", "\x7f", "C1 \u009b31m", "\u202egnp.exe", "\u2066x\u2069",
-	"no utf-8 \xff\xfe", "zero\u200bwidth", "\u2028", "tag \U000e0041", "half \xe2\x82",
-}
-
 func isSafe(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func TestText(t *testing.T) {
 	t.Parallel()
-	for _, s := range hostile {
+	for _, s := range Hostile {
 		if got := Text(s); !isSafe(got) {
 			t.Errorf("Text(%q) = %q", s, got)
 		}
@@ -42,7 +36,7 @@ func TestText(t *testing.T) {
 }
 
 func FuzzText(f *testing.F) {
-	for _, s := range hostile {
+	for _, s := range Hostile {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

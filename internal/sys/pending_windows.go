@@ -1,5 +1,8 @@
 package sys
 
+// This file asks a socket that is package net's what package net does not tell:
+// what waits to be received, and the error that nobody has taken.
+
 import (
 	"syscall"
 	"unsafe"

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// This file holds the one look that listeners need where there is no epoll.
+
 // Readiness looks at a listener without waiting (poll(2)): Readable is that
 // somebody waits. Of a connection it says ErrUnsupported, as the Poller does
 // here: one look is of no use without a wait.

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// This file makes sockets of package net look like those that are made step by
+// step; what they do once they are made is in fd_net.go.
+
 // A Socket remembers what it is told until Listen or Connect carries it out
 // through package net. What package net cannot do says ErrUnsupported.
 type Socket struct {

@@ -13,6 +13,8 @@ import (
 	"time"
 )
 
+// This file runs a role of the test binary in a process of its own.
+
 // roleVariable names the role that the test binary is to play.
 const roleVariable = "ANYSOCK_ROLE"
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 )
 
+// This file makes networks of two hosts for roles to run on.
+
 // The addresses of a Network's two hosts.
 const (
 	AddrA = "10.99.0.1"
