@@ -189,6 +189,7 @@ func (c *Conn) spliceFrom(src *Conn) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer t.Close()
 	for {
 		kept, err := c.spliceIn(src, t)
 		if errors.Is(err, io.EOF) {

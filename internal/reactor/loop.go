@@ -44,7 +44,8 @@ type Loop struct {
 	over  bool     // Run takes no more
 }
 
-// New makes a Loop that is not running. On Linux it costs three descriptors,
+// New makes a Loop that is not running. On Linux it costs two descriptors, and
+// a third once every processor has a loop,
 // which Run releases when it ends; a Loop that is not to be run is closed by
 // Discard. The errors are want of descriptors or memory.
 func New() (*Loop, error) {

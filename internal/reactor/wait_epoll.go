@@ -51,7 +51,6 @@ type waiting struct {
 
 func (w *waiting) begin() {
 	running.Add(1)
-	w.others.open()
 }
 
 func (w *waiting) end() {
@@ -74,6 +73,9 @@ func (e *engine) wait(d time.Duration) (int, error) {
 	if crowded {
 		if now := time.Now(); now.Sub(e.turned) >= turn {
 			e.turned = now
+			if e.others.file == nil { // where it is not needed it costs no descriptor
+				e.others.open()
+			}
 			e.others.pass()
 		}
 	}

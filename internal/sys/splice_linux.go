@@ -177,6 +177,10 @@ func (t *Transfer) Left() []byte {
 	return left
 }
 
+// Close ends the Transfer: it may hold a buffer or a pipe, also between Flush
+// and Fill.
+func (t *Transfer) Close() { t.release() }
+
 func (t *Transfer) release() {
 	if t.pipe != nil {
 		t.pipe.put()

@@ -23,3 +23,6 @@ func (*Transfer) Flush() error { return errors.ErrUnsupported }
 
 // Left has nothing.
 func (*Transfer) Left() []byte { return nil }
+
+// Close does nothing.
+func (*Transfer) Close() {}

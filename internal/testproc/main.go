@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -80,10 +81,12 @@ func (f Frame) left(before int) error {
 		return fmt.Errorf("goroutines left behind: %w", err)
 	}
 	// What the last goroutines have put back. The runtime closes descriptors of
-	// finished programs in its own time.
+	// finished programs in its own time, and package net the pipes that it splices
+	// through when they are garbage.
 	sys.CloseIdlePipes()
 	after := Descriptors()
 	for len(after) > before && time.Now().Before(end) {
+		runtime.GC()
 		<-time.After(10 * time.Millisecond)
 		after = Descriptors()
 	}
